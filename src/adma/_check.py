@@ -1,0 +1,56 @@
+"""Checks of single values, and the nearest spelling of a name: said once, in the same words everywhere."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False,
+         hint: str = "") -> float:  # fmt: skip
+    """`value` as a float, if it is a finite real number in the stated interval.
+
+    Raises:
+        TypeError: not a real number (bools and strings are refused, NumPy scalars are taken).
+        ValueError: NaN, infinite, or outside the interval.
+    """
+    interval = f"{'(' if open_low or math.isinf(low) else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
+    tail = f"; {hint}" if hint else ""
+    if isinstance(value, bool) or type(value).__name__ == "bool_" or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number in {interval}, got {value!r} ({type(value).__name__}){tail}")
+    number = float(value)
+    if not math.isfinite(number) or not low <= number <= high or (open_low and number == low):
+        raise ValueError(f"{name} must be in {interval}, got {value!r}{tail}")
+    return number
+
+
+def boolean(name: str, value: Any) -> bool:
+    """`value`, if it is a bool.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """`value`, if it is one of the `known` names.
+
+    Raises:
+        ValueError: it is not; the message lists the known ones and the nearest spelling.
+    """
+    options = list(known)
+    if isinstance(value, str) and value in options:
+        return value
+    raise ValueError(f"{name} {value!r} is not known{nearest(str(value), options)}; known: {', '.join(options)}")
+
+
+def nearest(value: str, options: Iterable[str]) -> str:
+    """', did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(value.lower(), list(options), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
