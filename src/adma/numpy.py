@@ -1,0 +1,226 @@
+"""The float64 reference of everything: plain NumPy, checked against 50-digit arithmetic, slow and short.
+
+Every backend is tested against these functions. They take what `adma.functional` takes: logits (C), (N, C) or
+(N, C, d1, ..., dK), a target of class indices or of class probabilities, and the options of
+`torch.nn.functional.cross_entropy`; they return float64.
+
+    >>> import numpy as np
+    >>> from adma.family import Adma
+    >>> from adma import numpy as reference
+    >>> logits = np.array([[2.0, 0.0, -1.0]])
+    >>> reference.loss(Adma(a=0.26), logits, np.array([0])).round(6)
+    np.float64(0.11392)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adma.classic import BiTempered, MeanSquaredError, SquaredHinge
+from adma.family import Loss, Member
+
+Array = np.ndarray[Any, Any]
+
+
+def nll(logits: Array) -> Array:
+    """`-log softmax(logits)` over axis 1 of (N, C, ...), with full relative accuracy also where it is near 0.
+
+    The largest class's own exponential is left out of the sum, so `log1p` sees the small rest.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    top = np.argmax(z, axis=1, keepdims=True)
+    gap = np.take_along_axis(z, top, 1) - z
+    rest = np.exp(-gap)
+    np.put_along_axis(rest, top, 0.0, 1)
+    np.put_along_axis(gap, top, 0.0, 1)
+    return np.log1p(rest.sum(axis=1, keepdims=True)) + gap
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over axis 1 of (N, C, ...)."""
+    return np.exp(-nll(logits))
+
+
+def loss(
+    member: Loss,
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    from_probabilities: bool = False,
+) -> Any:
+    """The loss as `adma.functional` defines it.
+
+    Args:
+        member: which loss (`adma.family`, `adma.classic`).
+        logits: (C), (N, C) or (N, C, d1, ...); probabilities if `from_probabilities`.
+        target: indices (), (N) or (N, d1, ...), or probabilities of the logits' shape.
+        weight: (C), of the classes.
+        ignore_index: index targets with this value count nothing.
+        reduction: "none", "mean" or "sum".
+        label_smoothing: in [0, 1].
+        from_probabilities: whether `logits` are posteriors.
+    """
+    z, y, valid, unbatched = _canonical(logits, target, ignore_index, label_smoothing)
+    w = np.ones(z.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
+    w = w.reshape((1, -1) + (1,) * (z.ndim - 2))
+    t = _head(member, z, from_probabilities)
+    hard = np.asarray(target).ndim != np.asarray(logits).ndim
+    sample = (w * _hot(np.where(valid, np.asarray(target), 0).reshape(valid.shape), z.shape[1])).sum(1) if hard else None
+    with np.errstate(invalid="ignore"):
+        rows = _rows(member, t, y, w, sample)
+    rows = np.where(valid, rows, 0.0)
+    if reduction == "none":
+        return rows[0] if unbatched else rows
+    if reduction == "sum":
+        return rows.sum()
+    count = (sample * valid).sum() if sample is not None else rows.size
+    return rows.sum() / count if count else np.float64(0.0)
+
+
+def gradient(member: Member, logits: Any, target: Any, *, reduction: str = "mean", **options: Any) -> Array:
+    """The gradient of `loss` in the logits, of the logits' shape; with reduction "none", of the sum of the rows.
+
+    `dL/dz_k = s_k W - y_k psi'(t_k)` with `W = sum_j y_j psi'(t_j)`; the weights of the classes go with y.
+    For members of the family, from logits.
+    """
+    weight, smoothing = options.get("weight"), options.get("label_smoothing", 0.0)
+    z, y, valid, unbatched = _canonical(logits, target, options.get("ignore_index", -100), smoothing)
+    w = np.ones(z.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
+    w = w.reshape((1, -1) + (1,) * (z.ndim - 2))
+    t = nll(z)
+    slope = np.where(y == 0, 0.0, w * y * member.slope(t))
+    s = np.exp(-t)
+    # the true class's own part of s_k W - y_k psi' is -(1 - s_k) y_k psi'_k: subtracting would cancel
+    others = slope.sum(1, keepdims=True) - slope
+    if smoothing == 0 and np.asarray(target).ndim != np.asarray(logits).ndim:
+        others = np.where(slope == 0, slope.sum(1, keepdims=True), 0.0)
+    grad = s * others + np.expm1(-t) * slope
+    if reduction == "mean":
+        hard = np.asarray(target).ndim != np.asarray(logits).ndim
+        index = np.where(valid, np.asarray(target), 0).reshape(valid.shape) if hard else None
+        count = ((w * _hot(index, z.shape[1])).sum(1) * valid).sum() if index is not None else valid.size
+        grad = grad / (count or 1.0)
+    grad = np.where(valid[:, None], grad, 0.0)
+    return grad[0] if unbatched else grad
+
+
+def binary_loss(
+    member: Member, logits: Any, target: Any, *, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """`y psi(softplus(-z)) + (1 - y) psi(softplus(z))`, one logit a label; the options of `BCEWithLogitsLoss`."""
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
+    with np.errstate(invalid="ignore"):
+        on = np.where(y == 0, 0.0, positive * member.psi(_softplus(-z)))
+        off = np.where(y == 1, 0.0, (1 - y) * member.psi(_softplus(z)))
+    rows = (on + off) * (1.0 if weight is None else np.asarray(weight))
+    if reduction == "none":
+        return rows
+    return rows.sum() if reduction == "sum" else (rows.mean() if rows.size else np.float64(0.0))
+
+
+def binary_gradient(member: Member, logits: Any, target: Any, *, weight: Any = None, pos_weight: Any = None) -> Array:
+    """The gradient in the logits of `binary_loss` with reduction "sum"."""
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
+    positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
+    on = -positive * member.slope(_softplus(-z)) * np.exp(-_softplus(z))
+    off = (1 - y) * member.slope(_softplus(z)) * np.exp(-_softplus(-z))
+    return (on + off) * (1.0 if weight is None else np.asarray(weight))
+
+
+def posterior(member: Loss, logits: Any, *, weight: Any = None) -> Array:
+    """Class probabilities recovered by the loss's own map, `eta_j proportional to p_j / (w_j psi'(-log p_j))`.
+
+    Raises:
+        ValueError: the loss does not determine the posteriors.
+    """
+    if member.no_posterior:  # type: ignore[attr-defined]
+        raise ValueError(member.no_posterior)  # type: ignore[attr-defined]
+    z = np.asarray(logits, dtype=np.float64)
+    t = _head(member, z[None] if z.ndim == 1 else z, False)
+    log_eta = -t
+    if isinstance(member, Member):
+        log_eta = log_eta - member.log_slope(t)
+    if weight is not None:
+        log_eta = log_eta - np.log(np.asarray(weight, dtype=np.float64)).reshape((1, -1) + (1,) * (t.ndim - 2))
+    eta = softmax(np.minimum(log_eta, np.finfo(np.float64).max))
+    return eta[0] if z.ndim == 1 else eta
+
+
+def tempered_nll(logits: Array, t2: float) -> Array:
+    """`-log exp_t2(z - lambda)` over axis 1, with lambda by bisection such that the probabilities sum to 1."""
+    z = np.asarray(logits, dtype=np.float64)
+    if t2 == 1:
+        return nll(z)
+    z = z - z.max(axis=1, keepdims=True)
+    low = np.zeros_like(z[:, :1])
+    high = low - np.expm1((t2 - 1) * np.log(z.shape[1])) / (1 - t2)
+
+    def log_probability(level: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return np.log1p(np.maximum((1 - t2) * (z - level), -1.0)) / (1 - t2)
+
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        heavy = np.exp(log_probability(middle)).sum(1, keepdims=True) > 1
+        low, high = np.where(heavy, middle, low), np.where(heavy, high, middle)
+    return -log_probability(0.5 * (low + high))
+
+
+# -- the parts ----------------------------------------------------------------------------------------------
+
+
+def _canonical(logits: Any, target: Any, ignore_index: int, smoothing: float) -> tuple[Array, Array, Array, bool]:
+    """(N, C, ...) logits and target probabilities, which rows count, whether the batch axis was added."""
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(target)
+    unbatched = z.ndim == 1
+    hard = y.ndim != z.ndim
+    if unbatched:
+        z, y = z[None], y[None]
+    if hard:
+        valid = y != ignore_index
+        y = _hot(np.where(valid, y, 0), z.shape[1])
+        z = np.where(valid[:, None], z, 0.0)
+    else:
+        valid = np.ones((z.shape[0], *z.shape[2:]), dtype=bool)
+    y = (1 - smoothing) * y.astype(np.float64) + smoothing / z.shape[1]
+    return z, y, valid, unbatched
+
+
+def _hot(index: Array, classes: int) -> Array:
+    return np.moveaxis(np.eye(classes)[index.astype(np.int64)], -1, 1)
+
+
+def _head(member: Loss, z: Array, from_probabilities: bool) -> Array:
+    if from_probabilities:
+        with np.errstate(divide="ignore"):
+            return -np.log(z)
+    return tempered_nll(z, member.t2) if isinstance(member, BiTempered) else nll(z)
+
+
+def _rows(member: Loss, t: Array, y: Array, w: Array, sample: Array | None) -> Array:
+    if isinstance(member, Member):
+        return np.where(y == 0, 0.0, w * y * member.psi(t)).sum(1)
+    sample = (w * y).sum(1) if sample is None else sample
+    s = np.exp(-t)
+    if isinstance(member, MeanSquaredError):
+        return sample * (np.where(y > 0.5, (1 - y) + np.expm1(-t), s - y) ** 2).mean(1)
+    if isinstance(member, SquaredHinge):
+        return sample * (np.maximum(0, 1 - (2 * y - 1) * s) ** 2).mean(1)
+    if isinstance(member, BiTempered):
+        k = 1 - member.t1
+        log_y = np.log(y, out=np.zeros_like(y), where=y > 0)
+        log_t = (lambda x: np.expm1(k * x) / k) if k else (lambda x: x)
+        gain = np.where(y > 0, y * (log_t(log_y) - log_t(-t)), 0.0)
+        return sample * (gain - (y ** (1 + k) - s ** (1 + k)) / (1 + k)).sum(1)
+    raise TypeError(f"the reference does not know {member!r}")
+
+
+def _softplus(z: Array) -> Array:
+    return np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0.0)

@@ -1,0 +1,160 @@
+"""A loss in one line, `adma:a=0.26,base=2,normalize=true`: how commands, files and reports write it.
+
+`parse` and `format_spec` are exact inverses; `register` adds a loss of your own:
+
+    >>> from adma.spec import parse, format_spec
+    >>> parse("adma:a=0.3")
+    Adma(a=0.3, base=2.718281828459045, normalize=False)
+    >>> format_spec(parse("adma:base=2, a=0.3"))
+    'adma:a=0.3,base=2.0'
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar
+
+from adma import _check, classic, family
+from adma.family import Loss
+
+_L = TypeVar("_L", bound=type[Loss])
+_REGISTRY: dict[str, type[Loss]] = {}
+_ALIASES: dict[str, str] = {}
+
+
+def register(cls: _L) -> _L:
+    """Make a loss known by its `name` and `aliases`; also usable as a class decorator.
+
+    Raises:
+        TypeError: not a frozen dataclass derived from `adma.family.Loss`, or an abstract one without a name.
+        ValueError: the name is not an identifier, or belongs to another loss.
+    """
+    if not (inspect.isclass(cls) and issubclass(cls, Loss) and is_dataclass(cls)):
+        raise TypeError(f"register takes a frozen dataclass derived from adma.family.Member, got {cls!r}")
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise TypeError(f"{cls.__name__} must be a frozen dataclass: a spec stands for one value")
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+        raise ValueError(f"{cls.__name__}.name must be a word such as 'adma', got {name!r}")
+    for word in (name, *cls.aliases):
+        holder = _REGISTRY.get(_ALIASES.get(word, word))
+        if holder is not None and _path(holder) != _path(cls):
+            raise ValueError(f"the name {word!r} of {cls.__name__} belongs to {holder.__name__}")
+    _REGISTRY[name] = cls
+    _ALIASES.update(dict.fromkeys(cls.aliases, name))
+    return cls
+
+
+def _path(cls: type) -> str:
+    """A class's place: a module that is loaded again registers its losses again."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def known() -> dict[str, type[Loss]]:
+    """All registered losses by name."""
+    return dict(_REGISTRY)
+
+
+def parse(text: str) -> Loss:
+    """The loss that a spec stands for.
+
+    Args:
+        text: `NAME` or `NAME:key=value,key=value`; numbers as Python writes them (`e` and `pi` too), `true` and
+            `false`; spaces around the marks do not count.
+
+    Raises:
+        TypeError: `text` is no string.
+        ValueError: an unknown name or key (with the known ones and the nearest spelling), a repeated key, a
+            value that is not of its key's kind, or one that the loss refuses.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a loss is written as a string such as 'adma:a=0.26', got {text!r} ({type(text).__name__})")
+    name, colon, tail = text.partition(":")
+    name = name.strip()
+    cls = _REGISTRY.get(_ALIASES.get(name, name))
+    if cls is None:
+        near = _check.nearest(name, [*_REGISTRY, *_ALIASES])
+        raise ValueError(f"loss {name!r} is not known{near}; known: {', '.join(_REGISTRY)}")
+    kinds = {f.name: _kind(f) for f in fields(cls)}
+    values: dict[str, Any] = {}
+    if colon and not tail.strip():
+        raise ValueError(f"{text!r}: nothing stands behind the colon; write {name!r}, or {_example(cls)!r}")
+    for part in tail.split(",") if colon else []:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or not value:
+            raise ValueError(f"{text!r}: {part.strip()!r} is not of the form key=value; write {_example(cls)!r}")
+        if key not in kinds:
+            listing = f"it has {', '.join(kinds)}" if kinds else "it has none"
+            near = _check.nearest(key, kinds)
+            raise ValueError(f"{text!r}: {cls.name} has no parameter {key!r}{near}; {listing}")
+        if key in values:
+            raise ValueError(f"{text!r}: {key} is given twice")
+        values[key] = _read(text, key, value, kinds[key])
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
+    if missing:
+        raise ValueError(f"{text!r}: {cls.name} needs {missing[0]}; write {_example(cls)!r}")
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{text!r}: {error}") from error
+
+
+def format_spec(loss: Loss) -> str:
+    """The shortest spec that stands for `loss`: parameters at their default are left out, but a first one is not."""
+    parts = []
+    for index, f in enumerate(fields(loss)):
+        value = getattr(loss, f.name)
+        if index and value == f.default:
+            continue
+        parts.append(f"{f.name}={str(value).lower() if isinstance(value, bool) else repr(value)}")
+    return f"{loss.name}:{','.join(parts)}" if parts else loss.name
+
+
+def canonical(text: str) -> str:
+    """A spec in its one normal form: two specs of the same loss give the same text."""
+    return format_spec(parse(text))
+
+
+def _kind(f: Any) -> str:
+    return f.type if isinstance(f.type, str) else f.type.__name__
+
+
+def _example(cls: type[Loss]) -> str:
+    first = fields(cls)[:1]
+    value = first[0].default if first and first[0].default is not MISSING else "..."
+    return cls.name + (f":{first[0].name}={value}" if first else "")
+
+
+def _read(text: str, key: str, value: str, kind: str) -> Any:
+    if kind == "bool":
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise ValueError(f"{text!r}: {key} must be true or false, got {value!r}")
+    if kind == "int":
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError(f"{text!r}: {key} must be a whole number, got {value!r}") from None
+    if kind == "str":
+        return value
+    named = {"e": math.e, "pi": math.pi}
+    try:
+        return named[value] if value in named else float(value.replace("_", "x"))
+    except ValueError:
+        raise ValueError(f"{text!r}: {key} must be a number, got {value!r}") from None
+
+
+for _loss in (
+    family.CrossEntropy,
+    family.Adma,
+    family.GeneralizedCrossEntropy,
+    family.MeanAbsoluteError,
+    family.Focal,
+    family.Poly1,
+    classic.MeanSquaredError,
+    classic.SquaredHinge,
+    classic.BiTempered,
+):
+    register(_loss)
