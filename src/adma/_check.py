@@ -22,7 +22,8 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
     if isinstance(value, bool) or type(value).__name__ == "bool_" or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number in {interval}, got {value!r} ({type(value).__name__}){tail}")
     number = float(value)
-    if not math.isfinite(number) or not low <= number <= high or (open_low and number == low):
+    infinite = number in (math.inf, -math.inf)
+    if infinite or not low <= number <= high or (open_low and number == low):  # NaN fails the comparison
         raise ValueError(f"{name} must be in {interval}, got {value!r}{tail}")
     return number
 

@@ -71,7 +71,7 @@ def loss(
     w = w.reshape((1, -1) + (1,) * (z.ndim - 2))
     t = _head(member, z, from_probabilities)
     hard = np.asarray(target).ndim != np.asarray(logits).ndim
-    sample = (w * _hot(np.where(valid, np.asarray(target), 0).reshape(valid.shape), z.shape[1])).sum(1) if hard else None
+    sample = (w * _canonical(logits, target, ignore_index, 0.0)[1]).sum(1)  # a row's weight, before smoothing
     with np.errstate(invalid="ignore"):
         rows = _rows(member, t, y, w, sample)
     rows = np.where(valid, rows, 0.0)
@@ -79,7 +79,7 @@ def loss(
         return rows[0] if unbatched else rows
     if reduction == "sum":
         return rows.sum()
-    count = (sample * valid).sum() if sample is not None else rows.size
+    count = (sample * valid).sum() if hard else rows.size
     return rows.sum() / count if count else np.float64(0.0)
 
 
@@ -103,8 +103,8 @@ def gradient(member: Member, logits: Any, target: Any, *, reduction: str = "mean
     grad = s * others + np.expm1(-t) * slope
     if reduction == "mean":
         hard = np.asarray(target).ndim != np.asarray(logits).ndim
-        index = np.where(valid, np.asarray(target), 0).reshape(valid.shape) if hard else None
-        count = ((w * _hot(index, z.shape[1])).sum(1) * valid).sum() if index is not None else valid.size
+        plain = _canonical(logits, target, options.get("ignore_index", -100), 0.0)[1]
+        count = ((w * plain).sum(1) * valid).sum() if hard else valid.size
         grad = grad / (count or 1.0)
     grad = np.where(valid[:, None], grad, 0.0)
     return grad[0] if unbatched else grad
@@ -204,10 +204,9 @@ def _head(member: Loss, z: Array, from_probabilities: bool) -> Array:
     return tempered_nll(z, member.t2) if isinstance(member, BiTempered) else nll(z)
 
 
-def _rows(member: Loss, t: Array, y: Array, w: Array, sample: Array | None) -> Array:
+def _rows(member: Loss, t: Array, y: Array, w: Array, sample: Array) -> Array:
     if isinstance(member, Member):
         return np.where(y == 0, 0.0, w * y * member.psi(t)).sum(1)
-    sample = (w * y).sum(1) if sample is None else sample
     s = np.exp(-t)
     if isinstance(member, MeanSquaredError):
         return sample * (np.where(y > 0.5, (1 - y) + np.expm1(-t), s - y) ** 2).mean(1)

@@ -1,0 +1,159 @@
+"""Finds the data set that a user's word stands for: a known name, a path, or a function."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from pathlib import Path
+
+import numpy as np
+
+from adma._check import nearest
+from adma.bench.data import hub, idx
+from adma.bench.data.checks import show
+from adma.bench.data.dataset import Dataset
+from adma.bench.data.folder import read_folder
+from adma.bench.data.images import resize_arrays
+from adma.bench.data.imported import call_function, is_function_name
+from adma.bench.data.npz import read_npz
+from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS
+from adma.bench.errors import BenchError
+
+KNOWN: dict[str, str] = {
+    "digits": "1,797 handwritten digits of 8 x 8 pixels, bundled with scikit-learn; needs no download",
+    "mnist": "70,000 handwritten digits of 28 x 28 pixels, 10,000 of them for the test",
+    "fashion_mnist": "70,000 pictures of clothing of 28 x 28 pixels, 10,000 of them for the test",
+}
+ACCEPTED = (
+    "a known name, a folder, .tar, .tar.gz, .tgz or .zip of images (CLASS/IMAGE or "
+    "train|val|test/CLASS/IMAGE), "
+    "an .npz file with x and y, or package.module:function"
+)
+_FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+_DIGITS = tuple("0123456789")
+
+
+def load(
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """The data set called `data`.
+
+    Args:
+        data: a name in KNOWN (which wins over a path of that name; write ./NAME for the path), a path, or
+            `package.module:function` (a path that exists wins over it).
+        data_dir: where MNIST/raw and FashionMNIST/raw may lie; the environment variable ADMA_DATA if None.
+            What is not there is downloaded.
+        image_size: (height, width) in pixels that images are resized to; None keeps them, but see `folder`.
+        skip_bad: leave out (and name in the notes) files of a folder that are no readable images.
+
+    Raises:
+        BenchError: whatever keeps the data set from being read, with what to do.
+    """
+    image_size = _checked_size(image_size)
+    if not data.strip():
+        raise BenchError(f"DATA is empty; give {ACCEPTED}")
+    path = _expanded(data)
+    if data in KNOWN:
+        dataset = _digits() if data == "digits" else _mnist(data, _checked_dir(data_dir))
+    elif _exists(path):
+        if path.is_dir() or path.name.lower().endswith((*TAR_ENDINGS, *ZIP_ENDINGS)):
+            return read_folder(path, image_size=image_size, skip_bad=skip_bad)
+        if path.suffix.lower() != ".npz":
+            hint = (
+                "; save x and y together with numpy.savez"
+                if path.suffix.lower() in (".npy", ".pt", ".csv")
+                else ""
+            )
+            raise BenchError(f"DATA {show(data)}: a file of this kind cannot be read; give {ACCEPTED}{hint}")
+        dataset = read_npz(path)
+    elif is_function_name(data):
+        dataset = call_function(data)
+    else:
+        raise BenchError(
+            f"DATA {show(data)!r} is neither known nor an existing path{nearest(data, KNOWN)}; known: "
+            f"{', '.join(KNOWN)}; give {ACCEPTED}"
+        )
+    return _resized(dataset, image_size)
+
+
+def default_epochs(name: str) -> int:
+    """How many epochs suit a known data set on a laptop; 10 for any other."""
+    return 30 if name == "digits" else 10
+
+
+def _expanded(data: str | Path) -> Path:
+    try:
+        return Path(data).expanduser()
+    except RuntimeError:  # "~name" of no user
+        return Path(data)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a null character
+        return False
+
+
+def _checked_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    wrong = BenchError(f"--image-size must be a height and a width of at least 1 pixel, got {image_size!r}")
+    if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
+        raise wrong
+    if not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) and n >= 1 for n in image_size):
+        raise wrong
+    return int(image_size[0]), int(image_size[1])
+
+
+def _checked_dir(data_dir: Path | None) -> Path | None:
+    """The folder named, if any.
+
+    Raises:
+        BenchError: it is no folder; a typing error should not end in a download.
+    """
+    argument, value = "--data-dir", data_dir
+    if value is None and os.environ.get("ADMA_DATA", "").strip():
+        argument, value = "the environment variable ADMA_DATA", Path(os.environ["ADMA_DATA"])
+    if value is None:
+        return None
+    value = _expanded(value)
+    if not value.is_dir():
+        raise BenchError(f"{argument} names {show(str(value))}, which is no folder")
+    return value
+
+
+def _resized(dataset: Dataset, image_size: tuple[int, int] | None) -> Dataset:
+    if image_size is None or dataset.x.shape[2:] == image_size:
+        return dataset
+    if dataset.x.ndim != 4:
+        raise BenchError(f"--image-size {image_size}: {show(dataset.name)} holds vectors, not images")
+    note = f"images were resized from {dataset.x.shape[2:]} to {image_size} as asked"
+    x = resize_arrays(dataset.x, image_size)
+    return Dataset(dataset.name, x, dataset.y, dataset.class_names, dataset.parts, (*dataset.notes, note))
+
+
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    bunch = load_digits()
+    x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    return Dataset("digits", x, bunch.target.astype(np.int64), _DIGITS, None, ())
+
+
+def _mnist(name: str, data_dir: Path | None) -> Dataset:
+    raw = idx.find_raw(data_dir, name) if data_dir is not None else None
+    arrays = hub.download(name) if raw is None else idx.read_raw(raw, name)
+    note = f"downloaded from {hub.REPOSITORIES[name]}" if raw is None else "read from the original files"
+    x = np.concatenate([arrays["train", "x"], arrays["test", "x"]])[:, None]
+    y = np.concatenate([arrays["train", "y"], arrays["test", "y"]]).astype(np.int64)
+    parts = np.repeat(
+        np.array(["train", "test"], dtype="U5"), [len(arrays[p, "y"]) for p in ("train", "test")]
+    )
+    return Dataset(name, x, y, _FASHION_CLASSES if name == "fashion_mnist" else _DIGITS, parts, (note,))

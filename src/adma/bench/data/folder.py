@@ -1,0 +1,178 @@
+"""A folder or archive of pictures, read into one array of 8-bit images of one size.
+
+The size is `image_size` if given. Otherwise pictures that are all of one size keep it, scaled down if the longer
+side is over MAX_SIDE (the paper trains on 150 x 150); pictures of several sizes get the median height and width,
+scaled down if the longer side is over MAX_MIXED_SIDE. Whatever was done stands in the notes. A picture whose
+aspect ratio is another than the common one is stretched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from adma.bench.data.checks import check_classes, check_memory, listed, show
+from adma.bench.data.dataset import Dataset
+from adma.bench.data.images import Header, NotAnImage, decode, read_header
+from adma.bench.data.layout import Sample, read_layout
+from adma.bench.data.sources import Entry, Source, open_source
+from adma.bench.errors import BenchError
+
+MAX_SIDE = 160
+MAX_MIXED_SIDE = 64
+_NAMES_IN_NOTES = 50
+
+
+def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_bad: bool = False) -> Dataset:
+    """Read a folder, .tar(.gz/.bz2/.xz), .tgz or .zip of pictures; `layout` says how it must be laid out.
+
+    Args:
+        path: the folder or archive.
+        image_size: (height, width) that every picture is resized to.
+        skip_bad: leave out files that are no readable pictures (they are named in the notes) instead of
+            refusing the data set.
+
+    Returns:
+        x uint8 (N, 1, H, W) if every picture is grey, else (N, 3, H, W). Samples are sorted by path, classes
+            by name.
+
+    Raises:
+        BenchError: a layout that is not understood, an unsafe or damaged archive, files that are no readable
+            pictures, a class without pictures, fewer than two classes, a class tested but not trained on.
+    """
+    what = f"DATA {show(str(path))}"
+    source = open_source(path)
+    layout = read_layout(what, source.entries())
+    bad = dict.fromkeys(layout.misplaced, "lies in no class folder")
+    _check_bad(what, bad, len(layout.samples) + len(bad), skip_bad)
+
+    headers = _read_headers(source, [s.entry for s in layout.samples], bad)
+    _check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
+    good = [s for s in layout.samples if s.entry in headers]
+    while True:  # again only if files that were skipped had a say in the size
+        if not good:
+            raise BenchError(f"{what}: no readable image is left of {len(layout.samples)}")
+        size, size_notes = _choose_size([headers[s.entry] for s in good], image_size)
+        x, frames = _decode_all(what, source, good, headers, size, bad)
+        _check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
+        good, before = [s for s in good if s.entry not in bad], good
+        if good and _choose_size([headers[s.entry] for s in good], image_size) == (size, size_notes):
+            break
+    x = x[[n for n, s in enumerate(before) if s.entry not in bad]] if len(good) < len(before) else x
+    if x.shape[1] == 3 and all(headers[s.entry].grey for s in good):
+        x = np.ascontiguousarray(x[:, :1])  # only skipped files had colour
+
+    class_names = tuple(sorted({s.class_name for s in layout.samples}))
+    index = {name: n for n, name in enumerate(class_names)}
+    y = np.array([index[s.class_name] for s in good], dtype=np.int64)
+    parts = np.array([s.part for s in good], dtype="U5") if layout.has_parts else None
+    notes = check_classes(what, y, class_names, parts)
+    if frames:
+        notes.append(f"{frames} images have several frames; the first one was used")
+    notes = [
+        *_bad_notes(bad, len(layout.samples) + len(layout.misplaced)),
+        *size_notes,
+        *layout.notes,
+        *notes,
+    ]
+    return Dataset(path.resolve().name or str(path), x, y, class_names, parts, tuple(notes))
+
+
+def _check_bad(what: str, bad: Mapping[Entry, str], total: int, skip_bad: bool) -> None:
+    if bad and not skip_bad:
+        first = [f"{e.path} ({show(why)})" for e, why in sorted(bad.items(), key=lambda item: item[0].parts)]
+        raise BenchError(
+            f"{what}: {len(bad)} of {total} files cannot be used as images: {listed(first, 5)}; mend or "
+            "remove them, "
+            "or pass --skip-bad to leave them out"
+        )
+
+
+def _bad_notes(bad: Mapping[Entry, str], total: int) -> list[str]:
+    if not bad:
+        return []
+    names = listed(sorted(e.path for e in bad), _NAMES_IN_NOTES)
+    return [f"left out {len(bad)} of {total} files that cannot be used as images: {names}"]
+
+
+def _read_headers(source: Source, entries: Sequence[Entry], bad: dict[Entry, str]) -> dict[Entry, Header]:
+    headers = {}
+    for entry, stream in source.files(entries):
+        try:
+            headers[entry] = read_header(_bytes(stream))
+        except NotAnImage as error:
+            bad[entry] = str(error)
+    return headers
+
+
+def _bytes(stream: BinaryIO | str) -> BinaryIO:
+    if isinstance(stream, str):
+        raise NotAnImage(stream)
+    return stream
+
+
+def _choose_size(
+    headers: Sequence[Header], image_size: tuple[int, int] | None
+) -> tuple[tuple[int, int], list[str]]:
+    """(height, width), and what to say of it."""
+    sizes = {(h.height, h.width) for h in headers}
+    if image_size is not None:
+        notes = [] if sizes == {image_size} else [f"images were resized to {_times(image_size)} as asked"]
+        return image_size, notes
+    if len(sizes) == 1:
+        own = next(iter(sizes))
+        size = _cut(own, MAX_SIDE)
+        if size == own:
+            return own, []
+        return size, [
+            f"images were resized from {_times(own)} to {_times(size)} (longer side at most {MAX_SIDE}; "
+            "--image-size chooses another size)"
+        ]
+    median = tuple(int(np.median([getattr(h, side) for h in headers])) for side in ("height", "width"))
+    size = _cut((median[0], median[1]), MAX_MIXED_SIDE)
+    low = (min(s[0] for s in sizes), min(s[1] for s in sizes))
+    high = (max(s[0] for s in sizes), max(s[1] for s in sizes))
+    return size, [
+        f"images of {len(sizes)} sizes ({_times(low)} to {_times(high)} pixels, height first) were resized "
+        "to "
+        f"{_times(size)} (their median, longer side at most {MAX_MIXED_SIDE}; --image-size chooses another "
+        "size)"
+    ]
+
+
+def _cut(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    scale = min(1.0, longest / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _decode_all(
+    what: str,
+    source: Source,
+    samples: Sequence[Sample],
+    headers: Mapping[Entry, Header],
+    size: tuple[int, int],
+    bad: dict[Entry, str],
+) -> tuple[np.ndarray, int]:
+    """(N, C, H, W) with a row for every sample, also those added to `bad`; how many have more frames."""
+    channels = 1 if all(headers[s.entry].grey for s in samples) else 3
+    shape = (len(samples), *size, channels)
+    check_memory(what, 2 * int(np.prod(shape, dtype=np.int64)), "choose a smaller --image-size")
+    x = np.empty(shape, dtype=np.uint8)
+    row = {s.entry: n for n, s in enumerate(samples)}
+    frames = 0
+    for entry, stream in source.files([s.entry for s in samples]):
+        try:
+            pixels, more_frames = decode(_bytes(stream), size)
+        except NotAnImage as error:
+            bad[entry] = str(error)
+            continue
+        frames += more_frames
+        x[row[entry]] = pixels if pixels.ndim == 3 else pixels[..., None]  # grey fills all channels
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)), frames

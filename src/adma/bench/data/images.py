@@ -1,0 +1,130 @@
+"""One picture: from the bytes of an untrusted file to 8-bit grey or RGB pixels, or the reason why not.
+
+- Grey of 1, 8 or 16 bits becomes grey of 8 bits (65535 -> 255); palette, CMYK and other modes become RGB.
+- Transparency is laid over white. The camera's orientation (EXIF) is applied.
+- Of an animation or a multi-page file the first frame is taken.
+- Refused: more than MAX_PIXELS pixels, 32-bit and floating-point pixels, truncated data, and formats outside
+  FORMATS (Pillow would hand EPS to an outside program, and guesses at formats without a signature).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 2**26  # 8192 x 8192; below the size at which Pillow speaks of a decompression bomb
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap height and width
+_GREY_MODES = {"1", "L", "LA", "La", "I"}
+
+
+class NotAnImage(Exception):  # noqa: N818 - a finding about a file, told to the user in a BenchError
+    """Why a file cannot be used as a picture."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its pixels are decoded."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
+    Image.init()
+    known = tuple(f for f in FORMATS if f in Image.OPEN)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a broken EXIF block is no reason to print
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(stream, formats=known) as image:
+                pixels = image.width * image.height
+                if pixels > MAX_PIXELS:
+                    raise NotAnImage(f"{pixels} pixels, more than {MAX_PIXELS}")
+                yield image
+        except NotAnImage:
+            raise
+        except UnidentifiedImageError as error:
+            raise NotAnImage("not an image in a known format") from error
+        except Exception as error:  # decoders raise almost anything on damaged bytes
+            raise NotAnImage(f"{error or type(error).__name__}") from error
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Size (as shown, orientation applied) and colour, without decoding the pixels.
+
+    Raises:
+        NotAnImage: the file is none that can be used.
+    """
+    with _opened(stream) as image:
+        height, width = image.height, image.width
+        # A PNG's getexif would decode the pixels, unless the block stands before them.
+        may_turn = image.format in ("JPEG", "MPO", "WEBP") or (image.format == "PNG" and "exif" in image.info)
+        if may_turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+            height, width = width, height
+        return Header(height, width, _is_grey(image))
+
+
+def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.ndarray, bool]:
+    """The pixels, and whether there were more frames than this one.
+
+    Args:
+        stream: the file's bytes.
+        size: (height, width) to resize to, bilinear with antialiasing; None keeps the picture's own.
+
+    Returns:
+        uint8, (H, W) if the picture is grey, else (H, W, 3).
+
+    Raises:
+        NotAnImage: the file is none that can be used.
+    """
+    with _opened(stream) as image:
+        more_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        image.seek(0)
+        image.load()
+        plain = _plain(ImageOps.exif_transpose(image) or image)
+        if size is not None and (plain.height, plain.width) != size:
+            plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.array(plain), more_frames
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY_MODES or image.mode.startswith("I;16")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture in mode "L" or "RGB"."""
+    if image.mode == "F":
+        raise NotAnImage("floating-point pixels, whose range is not known")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise NotAnImage("32-bit pixels, whose range is not known")
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255
+    mode = "L" if _is_grey(image) else "RGB"
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if mode == "L":
+            image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def resize_arrays(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images (N, C, H, W), uint8 or float32, resized like `decode` does, channel by channel."""
+    if x.shape[2:] == size:
+        return x
+    result = np.empty((*x.shape[:2], *size), dtype=x.dtype)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            plane = Image.fromarray(np.ascontiguousarray(x[n, c]))
+            result[n, c] = np.asarray(plane.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return result

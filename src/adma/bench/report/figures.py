@@ -1,0 +1,318 @@
+"""The paper's two figures: how training went (its Figure 3), and what the losses look like (its Figure 1).
+
+Drawn with matplotlib's objects, without pyplot: no window, no global figure list. A reader's own matplotlibrc
+plays no part, so a figure is the same on every machine. Mathtext is off: a `$` in a name is a `$`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from adma.bench.errors import BenchError
+from adma.bench.report.tables import metric_name
+from adma.bench.report.text import printable, write_whole
+from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
+
+DEFAULT_SPECS = (
+    "cce",
+    *(f"adma:a={a}" for a in (0.1, 0.26, 0.5, 0.8, 1.0)),
+    "mae",
+    "mse",
+    "squared_hinge",
+    "focal:gamma=2.0",
+)
+# Hues that are told apart with any colour vision, each with contrast above 3:1 on white and on near-black.
+PALETTE = ("#2a7fc4", "#d9622b", "#009e73", "#c2569b", "#8c7a1e", "#7d7d7d", "#8a6fd0")
+_DASHES = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)), (0, (9, 3)))
+_INK = "#1b1e23"  # `to_svg` writes it as currentColor: dark on a light page, light on a dark one
+_STYLE: dict[str, Any] = {
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.13,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: searchable, and in the page's own font
+    "svg.hashsalt": "adma",
+    "pdf.fonttype": 42,
+}
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINE_HEIGHT = 0.18  # of a legend's row, inches
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def _styled(function: _F) -> _F:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with _style():
+            return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and dash of the loss at a place in the study's list: the same in all figures."""
+    return {"color": PALETTE[index % len(PALETTE)], "linestyle": _DASHES[index % len(_DASHES)]}
+
+
+@_styled
+def learning_traces(results: Results, *, columns: Sequence[str] = ("val_accuracy", "val_nll")) -> Figure:
+    """The paper's Figure 3: each loss's mean over the seeds at every epoch, in a band from minimum to maximum.
+
+    Only finished runs enter mean and band. A run that diverged is a thin line of its own that ends in a cross.
+
+    Args:
+        columns: what to draw, one panel each; "val_" columns become "test_" ones if the study has no
+            validation part.
+
+    Raises:
+        BenchError: a column that the store does not know.
+    """
+    for column in columns:
+        if column not in COLUMNS:
+            raise BenchError(f"columns: {column!r} is not known; known: {', '.join(COLUMNS)}")
+    losses = results.study.losses
+    figure, axes = _canvas(len(columns), losses, note=_diverged_note(results))
+    for ax, column in zip(axes, columns, strict=True):
+        if column.startswith("val_") and not _anything(results, column):
+            column = column.replace("val_", "test_")
+        _trace_panel(ax, results, column)
+    return figure
+
+
+def _anything(results: Results, column: str) -> bool:
+    return any(np.isfinite(c.epochs.get(column, np.array([]))).any() for c in results.cells)
+
+
+def _diverged_note(results: Results) -> str:
+    drawn = any(c.status == DIVERGED and len(c.epochs.get("epoch", [])) for c in results.cells)
+    return "A cross ends a run that diverged; such runs are not in the mean." if drawn else ""
+
+
+def _trace_panel(ax: Axes, results: Results, column: str) -> None:
+    scale = 100 if column.endswith("accuracy") or "_ece" in column else 1
+    for index, loss in enumerate(results.study.losses):
+        style = line_style(index)
+        cells = results.of(loss)
+        runs = [_trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))]
+        if runs:
+            longest = max(map(len, runs))
+            grid = np.full((len(runs), longest), np.nan)
+            for row, run in zip(grid, runs, strict=True):
+                row[: len(run)] = run
+            x = np.arange(1, longest + 1)
+            ax.plot(x, grid.mean(axis=0), lw=1.8, marker="o" if longest == 1 else "", ms=4, **style)
+            if len(runs) > 1:
+                ax.fill_between(x, grid.min(axis=0), grid.max(axis=0), color=style["color"], alpha=0.16, lw=0)
+        for cell in cells:
+            run = _trace(cell, column) * scale
+            run = run[np.isfinite(run)]
+            if cell.status == DIVERGED and len(run):
+                ax.plot(np.arange(1, len(run) + 1), run, lw=0.9, **style)
+                ax.plot([len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.set_xlabel("epoch")
+    units = {100: "%", 1: "nats" if "nll" in column else ""}[scale]
+    ax.set_title(f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no run has finished an epoch", transform=ax.transAxes, ha="center", va="center")
+    elif "nll" in column or "loss" in column:
+        _log_if_wide(ax)
+
+
+def _trace(cell: CellResult, column: str) -> np.ndarray:
+    return np.asarray(cell.epochs.get(column, []), dtype=np.float64)
+
+
+def _log_if_wide(ax: Axes) -> None:
+    """A logarithmic axis where a linear one would press most curves into its bottom."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > 30 * values.min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))  # the default needs mathtext
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
+
+
+@_styled
+def loss_curves(
+    specs: Sequence[str] = DEFAULT_SPECS, *, panels: Sequence[str] = ("loss", "weight")
+) -> Figure:
+    """The paper's Figure 1: the loss against the true class's probability p, and its weight against p.
+
+    The weight is `psi'(-log p)`, the size of a sample's gradient relative to cross-entropy's. mse and
+    squared_hinge depend on more than p and are drawn for two classes: `(1-p)^2` and `((1-p)^2 + (2-p)^2) / 2`.
+    A loss that cannot be drawn is named under the figure.
+
+    Args:
+        specs: loss specs; the place in this list fixes colour and dash.
+        panels: of "loss" and "weight".
+
+    Raises:
+        BenchError: an unknown panel.
+        ValueError: a spec that `adma.spec.parse` refuses.
+    """
+    titles = {"loss": "loss", "weight": "weight of a sample, cross-entropy = 1"}
+    for panel in panels:
+        if panel not in titles:
+            raise BenchError(f"panels: {panel!r} is not known; known: {', '.join(titles)}")
+    p = np.concatenate([np.geomspace(1e-4, 0.02, 40), np.linspace(0.02, 1.0, 300)[1:]])
+    curves = [_curves(spec, p) for spec in specs]
+    missing = [spec for spec, curve in zip(specs, curves, strict=True) if curve is None]
+    note = f"Not drawn, as not a function of p alone: {', '.join(missing)}." if missing else ""
+    labels = [curve[0] if curve else "" for curve in curves]
+    figure, axes = _canvas(len(panels), labels, note=note)
+    for ax, panel in zip(axes, panels, strict=True):
+        tops = []
+        for index, curve in enumerate(curves):
+            if curve is not None:
+                y = curve[1 if panel == "loss" else 2]
+                ax.plot(p, y, lw=1.7, **line_style(index))
+                tops.append(float(np.max(y[p > 0.05])))  # cross-entropy has no top
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.06 * max(tops, default=1.0))
+        ax.set_xlabel("probability p of the true class")
+        ax.set_title(titles[panel], loc="left", fontsize=10)
+    return figure
+
+
+def _curves(spec: str, p: np.ndarray) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """Label, loss and weight at p, or None if the loss is not a function of p."""
+    from adma.spec import parse
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a shape that is not convex is what the figure shows
+        loss: Any = parse(spec)
+    if loss.name == "mse":
+        return f"{spec} (two classes)", (1 - p) ** 2, 2 * p * (1 - p)
+    if loss.name == "squared_hinge":
+        return f"{spec} (two classes)", ((1 - p) ** 2 + (2 - p) ** 2) / 2, p * (3 - 2 * p)
+    if not hasattr(loss, "psi"):
+        return None
+    t = -np.log(p)
+    return spec, np.asarray(loss.psi(t)), np.asarray(loss.slope(t))
+
+
+def _canvas(panels: int, labels: Sequence[str], *, note: str = "") -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side and the legend in rows below them; an empty label has no entry."""
+    shown = [(index, printable(label)) for index, label in enumerate(labels) if label]
+    longest = max((len(label) for _, label in shown), default=1)
+    width = 4.5 * panels
+    per_row = max(1, min(len(shown) or 1, int(width / (0.55 + 0.085 * min(longest, 80)))))
+    rows = -(-len(shown) // per_row)
+    below = 0.68 + _LINE_HEIGHT * rows + 0.26 * bool(note)
+    figure = Figure(figsize=(width, 2.75 + below))
+    FigureCanvasAgg(figure)
+    axes = list(np.atleast_1d(figure.subplots(1, panels)))
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 0.2 / width, top=1 - 0.32 / height, bottom=below / height, wspace=0.28
+    )
+    if shown:
+        handles = [Line2D([], [], lw=1.8, **line_style(index)) for index, _ in shown]
+        # placeholders first: matplotlib drops an entry whose label begins with an underscore
+        legend = figure.legend(
+            handles, ["·"] * len(shown), ncols=per_row, loc="upper left", fontsize=9, handlelength=2.6,
+            bbox_to_anchor=(0.5 / width, (below - 0.56) / height), borderaxespad=0, borderpad=0, labelspacing=0.35,
+        )  # fmt: skip
+        for text, (_, label) in zip(legend.get_texts(), shown, strict=True):
+            text.set_text(label)
+    if note:
+        figure.text(0.5 / width, 0.05 / height, printable(note), fontsize=8.5, va="bottom")
+    return figure, axes
+
+
+def to_svg(fig: Figure, *, label: str = "", prefix: str = "") -> str:
+    """The figure as an `<svg>` element to stand in an HTML page: the same text for the same figure.
+
+    Text and axes take the page's text colour, text stays text, and nothing outside is referred to.
+
+    Args:
+        label: what a screen reader says.
+        prefix: of all ids; by default taken from the content, so that different figures of a page differ.
+    """
+    raw = _raw_svg(fig, transparent=True)
+    prefix = prefix or "f" + hashlib.sha256(raw.encode()).hexdigest()[:8]
+    root = ET.fromstring(raw)  # changed as a tree: a name in the legend may look like an attribute
+    for parent in list(root.iter()):
+        for child in [c for c in parent if c.tag == f"{_SVG}style"]:
+            parent.remove(child)  # it would hold for the whole page
+        for key, value in list(parent.attrib.items()):
+            if key == "id":
+                parent.set(key, f"{prefix}-{value}")
+            elif key.endswith("href"):
+                del parent.attrib[key]
+                parent.set("href", value.replace("#", f"#{prefix}-", 1))
+            else:
+                parent.set(key, value.replace("url(#", f"url(#{prefix}-").replace(_INK, "currentColor"))
+    root.set("style", "stroke-linejoin:round;stroke-linecap:butt")
+    root.set("role", "img")
+    if label:
+        root.set("aria-label", printable(label))
+    ET.register_namespace("", _SVG.strip("{}"))
+    return ET.tostring(root, encoding="unicode").strip()
+
+
+@_styled
+def _raw_svg(fig: Figure, *, transparent: bool) -> str:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's fonts draw it, not matplotlib's
+        fig.savefig(buffer, format="svg", metadata=nothing, transparent=transparent)
+    return buffer.getvalue()
+
+
+@_styled
+def save(fig: Figure, path: str | Path) -> Path:
+    """Write the figure to a .png (200 dots an inch), .pdf or .svg file, whole or not at all.
+
+    Raises:
+        BenchError: another ending, or a folder that cannot be written.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending == ".svg":
+        write_whole(path, _raw_svg(fig, transparent=False).encode("utf-8", "backslashreplace"))
+    elif ending in (".png", ".pdf"):
+        undated = {"CreationDate": None} if ending == ".pdf" else {"Software": None}
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format=ending[1:], dpi=200, metadata=undated)
+        write_whole(path, buffer.getvalue())
+    else:
+        raise BenchError(f"cannot save a figure as {path.name!r}; the name must end in .png, .pdf or .svg")
+    return path

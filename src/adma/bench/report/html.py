@@ -1,0 +1,239 @@
+"""The report: one HTML file that holds its style and figures, runs no script and loads nothing.
+
+Names, paths, reasons and commands come from the user's disk. Every expression of the template goes through
+`printable` and is escaped; only this package's own CSS and the SVG elements pass as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from adma.bench.report.figures import learning_traces, loss_curves, to_svg
+from adma.bench.report.tables import (
+    difference_cell,
+    is_fraction,
+    mean_cell,
+    metric_name,
+    number,
+    pair_cell,
+    paste_line,
+)
+from adma.bench.report.text import printable, write_whole
+from adma.bench.statistics import MIN_SEEDS, Comparison, LossSummary, percent
+from adma.bench.store import DONE, Results
+
+_SEED_COLUMNS = (
+    ("val_accuracy", "val accuracy %", 100, 2),
+    ("test_accuracy", "test accuracy %", 100, 2),
+    ("test_nll", "test NLL", 1, 3),
+    ("test_nll_posterior", "test NLL, posterior", 1, 3),
+    ("test_ece", "test ECE %", 100, 2),
+    ("test_ece_posterior", "test ECE %, posterior", 100, 2),
+)
+_SETTING_NAMES = {
+    "data": "data, as given",
+    "data_hash": "data fingerprint",
+    "lr": "learning rate",
+    "train_size": "training samples used",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the main table, as text."""
+
+    loss: str
+    mark: str
+    best: bool
+    done: str
+    mean: tuple[str, str]
+    difference: tuple[str, str]
+    ece: str
+    nll: str
+    seconds: str
+
+
+def write_report(results: Results, comparison: Comparison, path: str | Path) -> Path:
+    """Write the report of a study, whole or not at all; a partial study gives a report that says so.
+
+    Args:
+        comparison: `summarise(results)`.
+        path: of the HTML file; its folder must exist.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    path = Path(path)
+    write_whole(path, render(results, comparison).encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(results: Results, comparison: Comparison) -> str:
+    """The report as HTML text."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    template = environment.from_string(_package_file("report.html.jinja"))
+    return template.render(_view(results, comparison))
+
+
+def _package_file(name: str) -> str:
+    return resources.files("adma.bench.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """All that the template shows, as text and lists of text."""
+    about = results.about
+    study = results.study
+    dataset = about.get("dataset") or {}
+    done = sum(c.status == DONE for c in results.cells)
+    per_cent = " %" if is_fraction(comparison.metric) else ""
+    return {
+        "css": Markup(_package_file("report.css")),
+        "name": str(dataset.get("name") or study.setting.data),
+        "comparison": comparison,
+        "verdict": comparison.verdict,
+        "partial": comparison.missing,
+        "done": done,
+        "total": len(results.cells),
+        "level": percent(comparison.level),
+        "corrected": percent(comparison.verdict.differences[0].estimate.level) if comparison.verdict.differences else "",
+        "metric": metric_name(comparison.metric),
+        "metric_heading": metric_name(comparison.metric) + per_cent,
+        "points": ", points" if per_cent else "",
+        "min_seeds": MIN_SEEDS,
+        "rows": [_row(s, comparison) for s in comparison.ranked],
+        "pastes": [(s.loss, paste_line(s.loss), s.loss == comparison.winner) for s in comparison.ranked],
+        "winner_paste": paste_line(comparison.winner) if comparison.winner else "",
+        "single": any(s.n == 1 for s in comparison.losses),
+        "troubles": [(s.loss, t) for s in comparison.losses for t in s.troubles],
+        "traces": _traces(results),
+        "curves": _curves(study.losses),
+        "seed_headings": [heading for _, heading, _, _ in _SEED_COLUMNS],
+        "seed_rows": _seed_rows(results),
+        "setting": [
+            (_SETTING_NAMES.get(key, key.replace("_", " ")), "all" if value is None else str(value))
+            for key, value in asdict(study.setting).items()
+        ],
+        "losses": ", ".join(study.losses),
+        "seeds": ", ".join(map(str, study.seeds)),
+        "dataset": _dataset_rows(dataset),
+        "classes": [str(c) for c in dataset.get("classes") or ()],
+        "notes": [str(n) for n in dataset.get("notes") or ()],
+        "hash_names": sorted({name for shared in comparison.shared.values() for name in shared}),
+        "shared": comparison.shared,
+        "machine": environment_rows(results),
+        "command": str(about.get("command") or ""),
+        "made": [
+            text
+            for text, value in (
+                (f"adma {about.get('adma_version')}", about.get("adma_version")),
+                (f"study of {about.get('created')}", about.get("created")),
+            )
+            if value
+        ],
+    }
+
+
+def _row(summary: LossSummary, comparison: Comparison) -> _Row:
+    winner = summary.loss == comparison.winner
+    leader = summary.loss == comparison.verdict.leader and len(comparison.losses) > 1
+    mark = "best" if winner else ("leads, not proven" if leader else "")
+    return _Row(
+        loss=summary.loss,
+        mark=mark,
+        best=winner,
+        done=f"{summary.n}/{len(comparison.seeds)}",
+        mean=_split(mean_cell(summary.estimate, comparison.metric)),
+        difference=_split(difference_cell(summary, comparison.metric)),
+        ece=pair_cell(summary, "test_ece", 100, 2),
+        nll=pair_cell(summary, "test_nll", 1, 3),
+        seconds=number(summary.secondary["seconds"], 1, 1),
+    )
+
+
+def _split(cell: str) -> tuple[str, str]:
+    value, bracket, interval = cell.partition(" [")
+    return value, bracket.strip() + interval
+
+
+def _traces(results: Results) -> list[Markup]:
+    words = {
+        "val_accuracy": "Accuracy over the epochs, one line a loss; the last epoch's values are in the per-seed table",
+        "val_nll": "Negative log-likelihood over the epochs, one line a loss",
+    }
+    return [
+        Markup(to_svg(learning_traces(results, columns=(column,)), label=label, prefix=f"trace-{column}"))  # noqa: S704
+        for column, label in words.items()
+    ]
+
+
+def _curves(losses: Sequence[str]) -> list[Markup]:
+    try:
+        figures = {panel: loss_curves(losses, panels=(panel,)) for panel in ("loss", "weight")}
+    except ValueError:  # a loss that was registered where the study ran, not here: the rest still is a report
+        return []
+    words = {
+        "loss": "Each loss against the probability of the true class",
+        "weight": "Each loss's weight of a sample, relative to cross-entropy, against the same probability",
+    }
+    return [
+        Markup(to_svg(figure, label=words[panel], prefix=f"curve-{panel}"))  # noqa: S704
+        for panel, figure in figures.items()
+    ]
+
+
+def _seed_rows(results: Results) -> list[tuple[str, str, str, list[str], str, str]]:
+    rows = []
+    for seed in results.study.seeds:
+        for c in (c for c in results.cells if c.cell.seed == seed):
+            numbers = [number(c.final(name), scale, digits) for name, _, scale, digits in _SEED_COLUMNS]
+            seconds = number(c.seconds if c.status == DONE else math.nan, 1, 1)
+            rows.append((str(seed), c.cell.loss, c.status, numbers, seconds, c.cell.key))
+    return rows
+
+
+def _dataset_rows(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if dataset.get("samples") is not None:
+        rows.append(("samples", str(dataset["samples"])))
+    if dataset.get("sample_shape"):
+        rows.append(("shape of one", " × ".join(map(str, dataset["sample_shape"]))))
+    if dataset.get("classes"):
+        rows.append(("classes", str(len(dataset["classes"]))))
+    names = {"train": "training", "val": "validation", "test": "test"}
+    for part, size in (dataset.get("sizes") or {}).items():
+        rows.append((f"{names.get(part, part)} samples", str(size)))
+    return rows
+
+
+def environment_rows(results: Results) -> list[tuple[str, list[str]]]:
+    """What the runs recorded of versions, hardware and threads: name and every value that occurs."""
+    seen: dict[str, dict[str, None]] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{prefix} {key}".strip(), inner)
+        else:
+            seen.setdefault(prefix, {})[str(value)] = None
+
+    for cell in results.cells:
+        for key, value in cell.env.items():
+            if key in ("versions", "hardware"):
+                walk("", value)
+            elif key != "shared":
+                walk(key, value)
+    return [(name, list(values)) for name, values in seen.items()]

@@ -1,0 +1,149 @@
+"""From a checked call to a loss: rows by a kernel, weights, reduction. Every loss of this half goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from adma.family import Member
+from adma.torch import checks
+from adma.torch.kernels import eager, terms
+
+# (t, y) -> rows: from every class's negative log-likelihood and probability (n, C, m), the loss (n, m)
+DenseLoss = Callable[[Tensor, Tensor], Tensor]
+# logits (n, C, m) -> t = -log probability of every class
+Head = Callable[[Tensor], Tensor]
+
+
+def flexible_loss(
+    member: Member,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    from_probabilities: bool = False,
+) -> Tensor:
+    """Any member of the family, with the call of `torch.nn.functional.cross_entropy`.
+
+    With class indices y the loss of a row is `w_y psi(t_y)`, with probabilities (also those that label smoothing
+    makes) `sum_j w_j y_j psi(t_j)`, t the negative log-likelihood. `adma_loss` and its kind are this with one
+    member; use it for a member of your own.
+
+    Args:
+        member: psi and slope (`adma.family`).
+        input: logits (C), (N, C) or (N, C, d1, ..., dK), float16 to float64.
+        target: class indices (), (N) or (N, d1, ..., dK), int64; or class probabilities of the input's shape.
+        weight: (C), a factor for each class.
+        size_average: deprecated, as in torch.
+        ignore_index: index targets with this value count nothing and get no gradient.
+        reduce: deprecated, as in torch.
+        reduction: "none", "mean" (over the weights of the targets that count; over the rows for probabilities)
+            or "sum".
+        label_smoothing: in [0, 1], the share of the target that is spread evenly over the classes.
+        from_probabilities: whether `input` holds posteriors instead of logits: in [0, 1], summing to 1. Logits
+            are exact where posteriors have already been rounded to 0 or 1; prefer them.
+
+    Returns:
+        A scalar, or for "none" the targets' shape without classes; the input's type (float32 under autocast).
+        If nothing counts (an empty batch, every target ignored), "mean" is 0 with zero gradients, not NaN.
+
+    Raises:
+        TypeError, ValueError, IndexError: as `adma.torch.checks.canonical` says.
+    """
+    reduction = checks.reduction_name(reduction, size_average, reduce)
+    call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
+    if call.hard and label_smoothing == 0:
+        if from_probabilities:
+            p = call.z.gather(1, call.target.unsqueeze(1)).squeeze(1)
+            rows = terms.psi_of_probability(member, p)
+            rows = _only(call.keep, rows)
+        else:
+            rows = eager.index_rows(call.z, call.target, member, call.keep)
+        if weight is not None:
+            rows = rows * weight[call.target].to(rows.dtype)
+        return _reduce(rows, call, weight, reduction)
+
+    def dense(z: Tensor, y: Tensor) -> Tensor:
+        y = _smoothed(y, z, label_smoothing)
+        if from_probabilities:
+            psi = terms.psi_of_probability(member, z)
+        else:
+            psi = member.psi(terms.nll_all(z), terms.xp)
+        share = y.to(psi.dtype)
+        if weight is not None:
+            share = share * weight.to(psi.dtype).unsqueeze(1)
+        # a class without share counts nothing, even where its psi is infinite
+        return torch.where(share == 0, share, share * psi).sum(1)
+
+    return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
+
+
+def dense_loss(
+    loss: DenseLoss,
+    head: Head,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    size_average: bool | None,
+    ignore_index: int,
+    reduce: bool | None,
+    reduction: str,
+    label_smoothing: float,
+    from_probabilities: bool,
+) -> Tensor:
+    """A loss outside the family, with the same call; a row's weight is `sum_j w_j y_j`, y before smoothing."""
+    reduction = checks.reduction_name(reduction, size_average, reduce)
+    call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
+
+    def dense(z: Tensor, y: Tensor) -> Tensor:
+        t = -torch.log(z.to(terms.row_dtype(z.device))) if from_probabilities else head(z)
+        rows = loss(t, _smoothed(y, z, label_smoothing).to(t.dtype))
+        if weight is None:
+            return rows
+        scale = weight[y] if y.dim() == 2 else (weight.unsqueeze(1) * y).sum(1)
+        return rows * scale.to(rows.dtype)
+
+    return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
+
+
+def _dense_rows(call: checks.Call, function: eager.RowFunction, weight: Tensor | None) -> Tensor:
+    z = call.z
+    if call.keep is not None:
+        z = torch.where(call.keep.unsqueeze(1), z, 1.0 / z.shape[1])  # an even row, valid as logits and as posteriors
+    closed = () if weight is None else (weight,)
+    return _only(call.keep, eager.dense_rows(z, call.target, function, weights=closed))
+
+
+def _smoothed(y: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
+    """Indices or probabilities as probabilities (n, C, m), label smoothing applied."""
+    if y.dim() == 2:
+        work = terms.compute_dtype(z.dtype)
+        y = torch.zeros(z.shape, dtype=work, device=z.device).scatter(1, y.unsqueeze(1), 1.0)
+    return y * (1 - label_smoothing) + label_smoothing / z.shape[1] if label_smoothing else y
+
+
+def _only(keep: Tensor | None, rows: Tensor) -> Tensor:
+    return rows if keep is None else torch.where(keep, rows, torch.zeros_like(rows))
+
+
+def _reduce(rows: Tensor, call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor:
+    if reduction == "none":
+        return rows.to(call.dtype).reshape(call.shape)
+    total = rows.sum()
+    if reduction == "mean":
+        if call.keep is None:
+            total = total / max(1, rows.numel())
+        else:
+            counts = call.keep.to(rows.dtype)
+            if weight is not None:
+                counts = counts * weight[call.target].to(rows.dtype)
+            count = counts.sum()
+            total = total / torch.where(count == 0, torch.ones_like(count), count)
+    return total.to(call.dtype)

@@ -1,0 +1,53 @@
+"""Which engine serves a call, and why: the one place where that is decided."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+class Choice(NamedTuple):
+    """An engine's name ("eager" or "composed") and the reason in words."""
+
+    engine: str
+    reason: str
+
+
+def choose(*tensors: Tensor) -> Choice:
+    """The engine for a call on these tensors.
+
+    "eager" walks over blocks of rows that fit the cache, with a hand-written gradient; it runs where plain
+    autograd does. "composed" is plain operators, which every transformation of PyTorch understands.
+    """
+    if torch.compiler.is_compiling():
+        return Choice("composed", "torch.compile fuses plain operators")
+    if transforming():
+        return Choice("composed", "torch.func transforms need plain operators")
+    if torch.jit.is_tracing() or torch.jit.is_scripting():
+        return Choice("composed", "torch.jit records plain operators")
+    for tensor in tensors:
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return Choice("composed", f"{type(tensor).__name__} is a tensor subclass")
+        if in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None:
+            return Choice("composed", "forward-mode differentiation needs plain operators")
+    return Choice("eager", "plain autograd")
+
+
+def transforming() -> bool:
+    """Whether a torch.func transform (vmap, grad, jvp, ...) is active."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return bool(active()) if active is not None else False
+
+
+def batched(tensor: Tensor) -> bool:
+    """Whether a tensor is batched by the older vmap (`is_grads_batched=True`), which allows no in-place writes."""
+    test = getattr(torch._C._functorch, "is_legacy_batchedtensor", None)
+    return bool(test(tensor)) if test is not None else False
+
+
+def in_dual_level() -> bool:
+    """Whether a forward-mode level is open."""
+    return bool(getattr(forward_ad, "_current_level", 0) >= 0)

@@ -1,0 +1,70 @@
+"""Class posteriors back from a network that was trained with a flexible loss.
+
+Where the loss is strictly convex in p, the minimiser of the risk at a point with class posteriors eta satisfies
+`w_j eta_j psi'(-log p_j) proportional to p_j`. The map below solves it for eta, with nothing to fit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adma.family import Member
+from adma.torch import checks
+from adma.torch.kernels import terms
+
+
+def posterior(
+    member: Member, input: Tensor, *, weight: Tensor | None = None, from_probabilities: bool = False
+) -> Tensor:
+    """`eta_j proportional to p_j / (w_j psi'(-log p_j))`, normalised over the classes.
+
+    Args:
+        member: the loss that the network was trained with.
+        input: logits (C), (N, C) or (N, C, d1, ...); posteriors of the softmax if `from_probabilities`.
+        weight: (C), the class weights of training: they tilt what the network estimates, and are taken out here.
+        from_probabilities: whether `input` holds probabilities.
+
+    Returns:
+        Probabilities of the input's shape. With label smoothing or label noise they estimate the smoothed, the
+        noisy posteriors: what the targets showed.
+
+    Raises:
+        ValueError: the loss does not determine the posteriors, or a class weight is 0.
+        TypeError: `input` is no floating-point tensor.
+    """
+    if member.no_posterior:
+        raise ValueError(f"no posteriors: {member.no_posterior}")
+    t = class_nll(input, from_probabilities)
+    log_eta = -t - member.log_slope(t, terms.xp)
+    if weight is not None:
+        if bool((weight <= 0).any()):
+            raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
+        log_eta = log_eta - torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
+    # a slope of 0 at p = 1 makes that class certain
+    return normalised(log_eta.clamp(max=torch.finfo(t.dtype).max), input)
+
+
+def binary_posterior(member: Member, input: Tensor, *, pos_weight: Tensor | None = None) -> Tensor:
+    """The posterior of the positive label, from one logit a label (any shape); as `posterior` for two classes."""
+    if member.no_posterior:
+        raise ValueError(f"no posteriors: {member.no_posterior}")
+    checks.floating("input", input)
+    z = input.to(terms.row_dtype(input.device))
+    on, off = terms.softplus(-z), terms.softplus(z)
+    odds = z - member.log_slope(on, terms.xp) + member.log_slope(off, terms.xp)
+    if pos_weight is not None:
+        odds = odds - torch.log(pos_weight.to(z.dtype))
+    return torch.sigmoid(odds).to(checks.result_dtype(input))
+
+
+def class_nll(input: Tensor, from_probabilities: bool = False) -> Tensor:
+    """`t = -log p` of every class, (N, C, ...), from logits or probabilities of shape (C), (N, C) or (N, C, ...)."""
+    checks.floating("input", input)
+    z = input.unsqueeze(0) if input.dim() == 1 else input
+    return -torch.log(z.to(terms.row_dtype(z.device))) if from_probabilities else terms.nll_all(z)
+
+
+def normalised(log_eta: Tensor, like: Tensor) -> Tensor:
+    """Unnormalised log-probabilities (N, C, ...) as probabilities of the shape and type of `like`."""
+    return torch.exp(-terms.nll_all(log_eta)).reshape(like.shape).to(checks.result_dtype(like))
