@@ -1,11 +1,11 @@
 """Flexible classification losses: drop-in for `torch.nn.CrossEntropyLoss`, with a shape that is a parameter.
 
-    >>> import torch, adma
-    >>> loss_fn = adma.AdmaLoss(a=0.26)
-    >>> logits, target = torch.randn(8, 10, requires_grad=True), torch.randint(10, (8,))
-    >>> loss_fn(logits, target).backward()
-    >>> loss_fn.posterior(logits).shape  # calibrated class probabilities
-    torch.Size([8, 10])
+>>> import torch, adma
+>>> loss_fn = adma.AdmaLoss(a=0.26)
+>>> logits, target = torch.randn(8, 10, requires_grad=True), torch.randint(10, (8,))
+>>> loss_fn(logits, target).backward()
+>>> loss_fn.posterior(logits).shape  # calibrated class probabilities
+torch.Size([8, 10])
 """
 
 from adma import functional

@@ -17,15 +17,25 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
         TypeError: not a real number (bools and strings are refused, NumPy scalars are taken).
         ValueError: NaN, infinite, or outside the interval.
     """
-    interval = f"{'(' if open_low or math.isinf(low) else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
-    tail = f"; {hint}" if hint else ""
     if isinstance(value, bool) or type(value).__name__ == "bool_" or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number in {interval}, got {value!r} ({type(value).__name__}){tail}")
+        kind = type(value).__name__
+        raise TypeError(
+            f"{name} must be a real number in {_interval(low, high, open_low)}, got {value!r} ({kind}){_tail(hint)}"
+        )
     number = float(value)
     infinite = number in (math.inf, -math.inf)
     if infinite or not low <= number <= high or (open_low and number == low):  # NaN fails the comparison
-        raise ValueError(f"{name} must be in {interval}, got {value!r}{tail}")
+        raise ValueError(f"{name} must be in {_interval(low, high, open_low)}, got {value!r}{_tail(hint)}")
     return number
+
+
+def _interval(low: float, high: float, open_low: bool) -> str:
+    left = "(" if open_low or math.isinf(low) else "["
+    return f"{left}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
+
+
+def _tail(hint: str) -> str:
+    return f"; {hint}" if hint else ""
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -48,7 +58,9 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     options = list(known)
     if isinstance(value, str) and value in options:
         return value
-    raise ValueError(f"{name} {value!r} is not known{nearest(str(value), options)}; known: {', '.join(options)}")
+    raise ValueError(
+        f"{name} {value!r} is not known{nearest(str(value), options)}; known: {', '.join(options)}"
+    )
 
 
 def nearest(value: str, options: Iterable[str]) -> str:

@@ -52,7 +52,9 @@ class Loss:
         """
         unknown = set(values) - set(self.parameters())
         if unknown:
-            raise TypeError(f"{self.name} has no parameter {sorted(unknown)[0]!r}; it has {list(self.parameters())}")
+            raise TypeError(
+                f"{self.name} has no parameter {sorted(unknown)[0]!r}; it has {list(self.parameters())}"
+            )
         copy = object.__new__(type(self))
         for key, value in {**self.parameters(), **values}.items():
             object.__setattr__(copy, key, value)
@@ -99,7 +101,11 @@ class Member(Loss):
         They can where the loss is strictly convex in p: the minimiser at a point with class posteriors eta
         then satisfies `eta_j proportional to p_j / psi'(-log p_j)`.
         """
-        return "" if self.convex else f"{self} is not convex in p, so its minimiser does not determine the posteriors"
+        return (
+            ""
+            if self.convex
+            else f"{self} is not convex in p, so its minimiser does not determine the posteriors"
+        )
 
 
 @dataclass(frozen=True)
@@ -141,16 +147,24 @@ class Adma(Member):
     name: ClassVar[str] = "adma"
 
     def __post_init__(self) -> None:
-        zero = "at a = 0 the loss b - b^(p^0) is zero everywhere, so nothing is learned"
-        object.__setattr__(self, "a", _check.real("a", self.a, low=0, open_low=True, hint=zero))
-        object.__setattr__(self, "base", _check.real("base", self.base, low=1, open_low=True))
-        _check.boolean("normalize", self.normalize)
+        for key, value in self.checked(self.a, self.base, self.normalize).items():
+            object.__setattr__(self, key, value)
         if not self.convex:
             warnings.warn(
-                f"Adma with a = {self.a:g} is not convex in p: a is past 1/(1 + ln base) = {self.convex_limit:.4g}. "
+                f"Adma with a = {self.a} is not convex in p: a is past 1/(1 + ln base) = {self.convex_limit}. "
                 "Training may stall on hard samples, and posteriors cannot be recovered.",
                 stacklevel=3,
             )
+
+    @staticmethod
+    def checked(a: float, base: float, normalize: bool) -> dict[str, Any]:
+        """The parameters, checked, without the warning past the convex range."""
+        zero = "at a = 0 the loss b - b^(p^0) is zero everywhere, so nothing is learned"
+        return {
+            "a": _check.real("a", a, low=0, open_low=True, hint=zero),
+            "base": _check.real("base", base, low=1, open_low=True),
+            "normalize": _check.boolean("normalize", normalize),
+        }
 
     def _c(self, xp: Any) -> Any:
         return math.log(self.base) if isinstance(self.base, float) else xp.log(self.base)
@@ -195,7 +209,9 @@ class GeneralizedCrossEntropy(Member):
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "q", _check.real("q", self.q, low=0, high=1, open_low=True, hint="q -> 0 is cross-entropy (cce)")
+            self,
+            "q",
+            _check.real("q", self.q, low=0, high=1, open_low=True, hint="q -> 0 is cross-entropy (cce)"),
         )
 
     @property
@@ -317,7 +333,7 @@ _T_SMALL = 0.5
 
 
 def _t_minus_error(t: Array) -> Array:
-    """t - (1 - exp(-t)) for 0 <= t <= 1/2 by its series, t^2/2 (1 - t/3 (1 - t/4 (1 - ...)))."""
+    """T - (1 - exp(-t)) for 0 <= t <= 1/2 by its series, t^2/2 (1 - t/3 (1 - t/4 (1 - ...)))."""
     series: Array = 1.0
     for n in range(17, 2, -1):
         series = 1.0 - t / n * series

@@ -22,7 +22,14 @@ from adma.bench.errors import BenchError
 from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, CellResult, Results
 
 METRICS = ("test_accuracy", "test_nll", "test_ece", "val_accuracy", "val_nll", "val_ece")
-SECONDARY = ("val_accuracy", "test_accuracy", "test_nll", "test_ece", "test_nll_posterior", "test_ece_posterior")
+SECONDARY = (
+    "val_accuracy",
+    "test_accuracy",
+    "test_nll",
+    "test_ece",
+    "test_nll_posterior",
+    "test_ece_posterior",
+)
 MIN_SEEDS = 3  # below it no winner is named: two differences can agree by chance
 _TOO_FEW_TO_TELL = "at least 3 common seeds are needed"
 
@@ -159,14 +166,18 @@ def summarise(
     """
     losses, seeds = results.study.losses, results.study.seeds
     if metric not in METRICS:
-        raise BenchError(f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}")
+        raise BenchError(
+            f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}"
+        )
     if not 0.0 < level < 1.0:
         raise BenchError(f"level must lie between 0 and 1, both excluded, got {level!r}; usual is 0.95")
     for name, items in (("losses", losses), ("seeds", seeds)):
         if not items:
             raise BenchError(f"the study has no {name}; name at least one")
         if len(set(items)) < len(items):
-            raise BenchError(f"the study's {name} hold a value twice ({', '.join(map(str, items))}); name each once")
+            raise BenchError(
+                f"the study's {name} hold a value twice ({', '.join(map(str, items))}); name each once"
+            )
     if baseline is None:
         baseline = "cce" if "cce" in losses else losses[0]
     elif baseline not in losses:
@@ -188,7 +199,9 @@ def summarise(
         )
         for loss in losses
     )
-    return Comparison(metric, level, baseline, seeds, summaries, _decide(summaries, values, metric, level), shared)
+    return Comparison(
+        metric, level, baseline, seeds, summaries, _decide(summaries, values, metric, level), shared
+    )
 
 
 def check_fairness(results: Results) -> dict[int, dict[str, str]]:
@@ -205,7 +218,9 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
     agreed: dict[int, dict[str, str]] = {}
     for seed in results.study.seeds:
         records: dict[str, tuple[bool, Mapping[str, Any]]] = {
-            c.cell.loss: (c.status == DONE, c.env.get("shared") or {}) for c in results.cells if c.cell.seed == seed
+            c.cell.loss: (c.status == DONE, c.env.get("shared") or {})
+            for c in results.cells
+            if c.cell.seed == seed
         }
         names = sorted({name for _, shared in records.values() for name in shared})
         for name in names:
@@ -275,7 +290,9 @@ def _secondary(cells: Sequence[CellResult]) -> dict[str, float]:
 
 def _difference(loss: str, other: str, values: Mapping[str, Mapping[int, float]], level: float) -> Difference:
     seeds = tuple(seed for seed in values[loss] if seed in values[other])
-    return Difference(loss, other, seeds, estimate([values[loss][s] - values[other][s] for s in seeds], level))
+    return Difference(
+        loss, other, seeds, estimate([values[loss][s] - values[other][s] for s in seeds], level)
+    )
 
 
 def _decide(
@@ -287,7 +304,9 @@ def _decide(
     sign = _sign(metric)
     best = max(finished, key=lambda s: sign * s.estimate.mean)
     if len(summaries) == 1:
-        return Verdict(None, best.loss, f"{best.loss} is the study's only loss, so there is nothing to compare it with.")
+        return Verdict(
+            None, best.loss, f"{best.loss} is the study's only loss, so there is nothing to compare it with."
+        )
     strict = 1 - (1 - level) / (len(summaries) - 1)
     others = [s for s in summaries if s is not best]
     differences = tuple(_difference(best.loss, s.loss, values, strict) for s in others)

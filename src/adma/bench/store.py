@@ -108,7 +108,9 @@ class Store:
                     "another folder, or pass --resume to continue there with the settings given now"
                 )
         elif self.root.exists() and any(self.root.iterdir()):
-            raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
+            raise BenchError(
+                f"--out {self.root}: this folder is not empty and holds no study; choose another folder"
+            )
         with _explain_os_errors(self.root):
             self.cells_dir.mkdir(parents=True, exist_ok=True)
             for leftover in self.cells_dir.glob(".part-*"):
@@ -118,7 +120,9 @@ class Store:
     def _header(self) -> dict[str, Any]:
         path = self.root / "study.json"
         if not path.is_file():
-            raise BenchError(f"{self.root} holds no study (no {path.name} there); name a folder that adma compare wrote")
+            raise BenchError(
+                f"{self.root} holds no study (no {path.name} there); name a folder that adma compare wrote"
+            )
         try:
             header = json.loads(path.read_text())
             Study.from_config(header["study"])
@@ -209,5 +213,12 @@ class _explain_os_errors:  # noqa: N801 - reads as a statement
             raise BenchError(
                 f"no space left on the disk of {self.root}; finished cells are kept: make room and run again"
             ) from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
-            raise BenchError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error
+        if isinstance(error, OSError) and error.errno in (
+            errno.EACCES,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EPERM,
+        ):
+            raise BenchError(
+                f"cannot write to {self.root}: {error.strerror}; choose another --out"
+            ) from error

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
+from torch import Tensor
 
 
 def binary_flexible_loss(
@@ -43,7 +42,9 @@ def binary_flexible_loss(
     checks.floating("input", input)
     checks.floating("target", target)
     if target.shape != input.shape:
-        raise ValueError(f"target must have the input's shape {tuple(input.shape)}, got {tuple(target.shape)}")
+        raise ValueError(
+            f"target must have the input's shape {tuple(input.shape)}, got {tuple(target.shape)}"
+        )
     for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
         if factor is not None:
             checks.floating(name, factor)
@@ -65,7 +66,9 @@ def binary_flexible_loss(
     off = member.psi(terms.softplus(z), terms.xp)
     share = y if pos_weight is None else y * pos_weight.to(rows)
     # a side without share counts nothing, even where its psi is infinite
-    loss = torch.where(y == 0, torch.zeros_like(z), share * on) + torch.where(y == 1, torch.zeros_like(z), (1 - y) * off)
+    loss = torch.where(y == 0, torch.zeros_like(z), share * on) + torch.where(
+        y == 1, torch.zeros_like(z), (1 - y) * off
+    )
     if weight is not None:
         loss = loss * weight.to(rows)
     if reduction == "mean":

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from adma import classic
 from adma.torch.engine import dense_loss
 from adma.torch.flexible import CallLoss, Shape
 from adma.torch.kernels import terms
 from adma.torch.posterior import class_nll, normalised
+from torch import Tensor
 
 
 def mean_squared_error(
@@ -122,7 +121,7 @@ def tempered_nll(z: Tensor, t2: float) -> Tensor:
     z = z - z.detach().amax(1, keepdim=True)
 
     def log_sum(level: Tensor) -> tuple[Tensor, Tensor]:
-        """log of sum exp_t, and its derivative in the level."""
+        """Log of sum exp_t, and its derivative in the level."""
         inner = k * (level - z)
         ended = inner <= -1  # for t2 < 1 exp_t is 0 from a point on
         log_s = torch.where(ended, float("-inf"), -torch.log1p(torch.where(ended, 0.0, inner)) / k)
@@ -239,5 +238,3 @@ def _weighted_posterior(t: Tensor, weight: Tensor | None, like: Tensor) -> Tenso
     if weight is not None:
         t = t + torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
     return normalised(-t, like)
-
-

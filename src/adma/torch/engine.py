@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import eager, terms
+from torch import Tensor
 
 # (t, y) -> rows: from every class's negative log-likelihood and probability (n, C, m), the loss (n, m)
 DenseLoss = Callable[[Tensor, Tensor], Tensor]
@@ -116,7 +115,9 @@ def dense_loss(
 def _dense_rows(call: checks.Call, function: eager.RowFunction, weight: Tensor | None) -> Tensor:
     z = call.z
     if call.keep is not None:
-        z = torch.where(call.keep.unsqueeze(1), z, 1.0 / z.shape[1])  # an even row, valid as logits and as posteriors
+        z = torch.where(
+            call.keep.unsqueeze(1), z, 1.0 / z.shape[1]
+        )  # an even row, valid as logits and as posteriors
     closed = () if weight is None else (weight,)
     return _only(call.keep, eager.dense_rows(z, call.target, function, weights=closed))
 

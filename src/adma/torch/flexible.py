@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
-from torch import Tensor, nn
-
 from adma import _check
 from adma.family import Member
 from adma.spec import format_spec
@@ -14,6 +12,7 @@ from adma.torch import checks
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.engine import flexible_loss
 from adma.torch.posterior import binary_posterior, posterior
+from torch import Tensor, nn
 
 _V = TypeVar("_V")
 
@@ -90,7 +89,12 @@ class CallLoss(nn.Module):
         return []
 
     def extra_repr(self) -> str:
-        defaults = {"ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0, "from_probabilities": False}
+        defaults = {
+            "ignore_index": -100,
+            "reduction": "mean",
+            "label_smoothing": 0.0,
+            "from_probabilities": False,
+        }
         said = [f"{k}={v!r}" for k, v in self._options().items() if k in defaults and v != defaults[k]]
         weight = [] if self.weight is None else [f"weight=({self.weight.numel()},)"]
         return ", ".join(self._shape_repr() + weight + said)
@@ -203,7 +207,9 @@ class BinaryFlexibleLoss(nn.Module):
     def extra_repr(self) -> str:
         shape = [f"{key}={value!r}" for key, value in self.member.parameters().items()]
         name = [self.member.name] if type(self) is BinaryFlexibleLoss else []
-        return ", ".join(name + shape + ([] if self.reduction == "mean" else [f"reduction={self.reduction!r}"]))
+        return ", ".join(
+            name + shape + ([] if self.reduction == "mean" else [f"reduction={self.reduction!r}"])
+        )
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_flexible_loss(

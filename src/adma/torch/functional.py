@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
-
 from adma import family
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.classic import bi_tempered_loss, mean_squared_error, squared_hinge
 from adma.torch.engine import flexible_loss
 from adma.torch.posterior import binary_posterior, posterior
+from torch import Tensor
 
 __all__ = [
     "adma_loss",
@@ -41,10 +40,10 @@ __all__ = [
 ]
 
 
-@torch.compiler.assume_constant_result
-def _member(cls: type[family.Member], *parameters: float | bool) -> family.Member:
-    """A checked member; its parameters are Python numbers, so a compiled graph holds it as a constant."""
-    return cls(*parameters)
+def _adma(a: float, base: float, normalize: bool) -> family.Adma:
+    if torch.compiler.is_compiling():  # which cannot trace a warning
+        return family.Adma().bind(**family.Adma.checked(a, base, normalize))
+    return family.Adma(a, base, normalize)
 
 
 def cross_entropy(
@@ -66,7 +65,7 @@ def cross_entropy(
     Shapes, options, result and errors: as `flexible_loss`.
     """
     return flexible_loss(
-        _member(family.CrossEntropy),
+        family.CrossEntropy(),
         input,
         target,
         weight,
@@ -104,7 +103,7 @@ def adma_loss(
         normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
     """
     return flexible_loss(
-        _member(family.Adma, a, base, normalize),
+        _adma(a, base, normalize),
         input,
         target,
         weight,
@@ -138,7 +137,7 @@ def generalized_cross_entropy(
         q: in (0, 1].
     """
     return flexible_loss(
-        _member(family.GeneralizedCrossEntropy, q),
+        family.GeneralizedCrossEntropy(q),
         input,
         target,
         weight,
@@ -168,7 +167,7 @@ def mean_absolute_error(
     Shapes, options, result and errors: as `flexible_loss`.
     """
     return flexible_loss(
-        _member(family.MeanAbsoluteError),
+        family.MeanAbsoluteError(),
         input,
         target,
         weight,
@@ -202,7 +201,7 @@ def focal_loss(
         gamma: in [0, inf).
     """
     return flexible_loss(
-        _member(family.Focal, gamma),
+        family.Focal(gamma),
         input,
         target,
         weight,
@@ -236,7 +235,7 @@ def poly1_loss(
         epsilon: in [-1, inf).
     """
     return flexible_loss(
-        _member(family.Poly1, epsilon),
+        family.Poly1(epsilon),
         input,
         target,
         weight,
@@ -262,7 +261,7 @@ def binary_cross_entropy(
 
     Shapes, options, result and errors: as `binary_flexible_loss`.
     """
-    member = _member(family.CrossEntropy)
+    member = family.CrossEntropy()
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
 
 
@@ -288,7 +287,7 @@ def binary_adma_loss(
         base: b, in (1, inf).
         normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
     """
-    member = _member(family.Adma, a, base, normalize)
+    member = _adma(a, base, normalize)
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
 
 
@@ -310,7 +309,7 @@ def binary_generalized_cross_entropy(
     Args:
         q: in (0, 1].
     """
-    member = _member(family.GeneralizedCrossEntropy, q)
+    member = family.GeneralizedCrossEntropy(q)
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
 
 
@@ -327,7 +326,7 @@ def binary_mean_absolute_error(
 
     Shapes, options, result and errors: as `binary_flexible_loss`.
     """
-    member = _member(family.MeanAbsoluteError)
+    member = family.MeanAbsoluteError()
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
 
 
@@ -349,7 +348,7 @@ def binary_focal_loss(
     Args:
         gamma: in [0, inf).
     """
-    member = _member(family.Focal, gamma)
+    member = family.Focal(gamma)
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
 
 
@@ -371,5 +370,5 @@ def binary_poly1_loss(
     Args:
         epsilon: in [-1, inf).
     """
-    member = _member(family.Poly1, epsilon)
+    member = family.Poly1(epsilon)
     return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)

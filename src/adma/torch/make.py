@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from adma import classic, family
 from adma.family import Loss, Member
 from adma.spec import parse
 from adma.torch import modules
 from adma.torch.classic import BiTemperedLoss, MeanSquaredErrorLoss, SquaredHingeLoss
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
+from torch import nn
 
 # a member registered from outside has no class of its own: it becomes a FlexibleLoss
 _MODULES: dict[type[Loss], tuple[type[nn.Module], type[nn.Module] | None]] = {
@@ -50,8 +49,12 @@ def make_loss(spec: str | Loss, *, binary: bool = False, **options: Any) -> nn.M
     if own is not None:
         module = own[1] if binary else own[0]
         if module is None:
-            raise ValueError(f"{loss.name} has no binary form; give the network two logits and leave binary out")
+            raise ValueError(
+                f"{loss.name} has no binary form; give the network two logits and leave binary out"
+            )
         return module(**loss.parameters(), **options)
     if isinstance(loss, Member):
         return (BinaryFlexibleLoss if binary else FlexibleLoss)(loss, **options)
-    raise ValueError(f"{loss.name} has no PyTorch form: only members of the family can be registered from outside")
+    raise ValueError(
+        f"{loss.name} has no PyTorch form: only members of the family can be registered from outside"
+    )

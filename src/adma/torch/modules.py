@@ -1,9 +1,9 @@
 """The losses as modules: each a drop-in for `torch.nn.CrossEntropyLoss`, or `torch.nn.BCEWithLogitsLoss`.
 
-    >>> import torch, adma
-    >>> loss_fn = adma.AdmaLoss(a=0.26)
-    >>> loss_fn
-    AdmaLoss(a=0.26, base=2.718281828459045, normalize=False)
+>>> import torch, adma
+>>> loss_fn = adma.AdmaLoss(a=0.26)
+>>> loss_fn
+AdmaLoss(a=0.26, base=2.718281828459045, normalize=False)
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 
 import torch  # noqa: F401  (used by the examples)
-from torch import Tensor
-
 from adma import family
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss, Shape
+from torch import Tensor
 
 
 class CrossEntropyLoss(FlexibleLoss):
@@ -291,7 +290,9 @@ class BinaryGeneralizedCrossEntropyLoss(BinaryFlexibleLoss):
         *,
         q: float = 0.7,
     ) -> None:
-        super().__init__(family.GeneralizedCrossEntropy(q), weight, size_average, reduce, reduction, pos_weight)
+        super().__init__(
+            family.GeneralizedCrossEntropy(q), weight, size_average, reduce, reduction, pos_weight
+        )
 
 
 class BinaryMeanAbsoluteErrorLoss(BinaryFlexibleLoss):

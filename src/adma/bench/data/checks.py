@@ -86,9 +86,8 @@ def check_classes(
         untaught = np.flatnonzero(in_part & ~in_train)
         if len(untaught):
             raise BenchError(
-                f"{what}: class {listed(class_names[int(i)] for i in untaught)} is in the {part} part but not "
-                "in train; "
-                "a class must be trained on to be tested"
+                f"{what}: class {listed(class_names[int(i)] for i in untaught)} is in the {part} part but "
+                "not in train; a class must be trained on to be tested"
             )
         untested = np.flatnonzero(in_train & ~in_part)
         if len(untested):

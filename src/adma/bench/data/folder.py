@@ -1,9 +1,9 @@
 """A folder or archive of pictures, read into one array of 8-bit images of one size.
 
-The size is `image_size` if given. Otherwise pictures that are all of one size keep it, scaled down if the longer
-side is over MAX_SIDE (the paper trains on 150 x 150); pictures of several sizes get the median height and width,
-scaled down if the longer side is over MAX_MIXED_SIDE. Whatever was done stands in the notes. A picture whose
-aspect ratio is another than the common one is stretched.
+The size is `image_size` if given. Otherwise pictures that are all of one size keep it, scaled down if the
+longer side is over MAX_SIDE (the paper trains on 150 x 150); pictures of several sizes get the median height
+and width, scaled down if the longer side is over MAX_MIXED_SIDE. Whatever was done stands in the notes. A
+picture whose aspect ratio is another than the common one is stretched.
 """
 
 from __future__ import annotations

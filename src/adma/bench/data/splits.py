@@ -2,8 +2,8 @@
 
 What the data set itself states is kept whole. What is missing is drawn from its training part (from all
 samples if it states nothing): of n samples of a class, round(fraction * n) go into the part, but at least one
-into each part and one into train. Both fractions are of the samples drawn from, before either is taken. So with
-fractions 0.2 and 0.2 and nothing stated, 20 % are tested, 20 % validate, 60 % train.
+into each part and one into train. Both fractions are of the samples drawn from, before either is taken. So
+with fractions 0.2 and 0.2 and nothing stated, 20 % are tested, 20 % validate, 60 % train.
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ def _trace_panel(ax: Axes, results: Results, column: str) -> None:
     for index, loss in enumerate(results.study.losses):
         style = line_style(index)
         cells = results.of(loss)
-        runs = [_trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))]
+        runs = [
+            _trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))
+        ]
         if runs:
             longest = max(map(len, runs))
             grid = np.full((len(runs), longest), np.nan)
@@ -143,11 +145,15 @@ def _trace_panel(ax: Axes, results: Results, column: str) -> None:
             run = run[np.isfinite(run)]
             if cell.status == DIVERGED and len(run):
                 ax.plot(np.arange(1, len(run) + 1), run, lw=0.9, **style)
-                ax.plot([len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none")
+                ax.plot(
+                    [len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none"
+                )
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel("epoch")
     units = {100: "%", 1: "nats" if "nll" in column else ""}[scale]
-    ax.set_title(f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10)
+    ax.set_title(
+        f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10
+    )
     if not ax.lines:
         ax.text(0.5, 0.5, "no run has finished an epoch", transform=ax.transAxes, ha="center", va="center")
     elif "nll" in column or "loss" in column:

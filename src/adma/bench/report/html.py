@@ -109,7 +109,9 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
         "done": done,
         "total": len(results.cells),
         "level": percent(comparison.level),
-        "corrected": percent(comparison.verdict.differences[0].estimate.level) if comparison.verdict.differences else "",
+        "corrected": percent(comparison.verdict.differences[0].estimate.level)
+        if comparison.verdict.differences
+        else "",
         "metric": metric_name(comparison.metric),
         "metric_heading": metric_name(comparison.metric) + per_cent,
         "points": ", points" if per_cent else "",
@@ -175,7 +177,7 @@ def _traces(results: Results) -> list[Markup]:
         "val_nll": "Negative log-likelihood over the epochs, one line a loss",
     }
     return [
-        Markup(to_svg(learning_traces(results, columns=(column,)), label=label, prefix=f"trace-{column}"))  # noqa: S704
+        Markup(to_svg(learning_traces(results, columns=(column,)), label=label, prefix=f"trace-{column}"))
         for column, label in words.items()
     ]
 
@@ -190,7 +192,7 @@ def _curves(losses: Sequence[str]) -> list[Markup]:
         "weight": "Each loss's weight of a sample, relative to cross-entropy, against the same probability",
     }
     return [
-        Markup(to_svg(figure, label=words[panel], prefix=f"curve-{panel}"))  # noqa: S704
+        Markup(to_svg(figure, label=words[panel], prefix=f"curve-{panel}"))
         for panel, figure in figures.items()
     ]
 

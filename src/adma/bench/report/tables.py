@@ -47,7 +47,9 @@ def paste_line(spec: str) -> str:
     arguments = [
         f"{f.name}={value!r}"
         for f in fields(loss)
-        if (value := getattr(loss, f.name)) != f.default or f.default is MISSING or (loss.name, f.name) == ("adma", "a")
+        if (value := getattr(loss, f.name)) != f.default
+        or f.default is MISSING
+        or (loss.name, f.name) == ("adma", "a")
     ]
     return f"loss_fn = adma.{_MODULES[loss.name]}({', '.join(arguments)})"
 
@@ -63,7 +65,9 @@ def comparison_table(comparison: Comparison) -> Table:
     → recovered posterior".
     """
     metric = metric_name(comparison.metric)
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, caption_justify="left", caption_style="", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, collapse_padding=True, caption_justify="left", caption_style="", pad_edge=False
+    )
     table.add_column("loss", overflow="fold")
     unit = " %" if is_fraction(comparison.metric) else ""
     points = ", points" if unit else ""
@@ -107,7 +111,9 @@ def _caption(comparison: Comparison) -> Text:
             text.append(printable(f" ({reason[0] if reason else ''})\n"))
     if any(s.n == 1 for s in comparison.losses):
         text.append("An interval needs at least two seeds; run more with --seeds.\n")
-    text.append(f"Best: {printable(comparison.winner)}. " if comparison.winner else "Undecided. ", style="bold")
+    text.append(
+        f"Best: {printable(comparison.winner)}. " if comparison.winner else "Undecided. ", style="bold"
+    )
     text.append(printable(comparison.verdict.reason))
     return text
 

@@ -28,7 +28,9 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
     except OSError as error:
-        raise BenchError(f"cannot write {path}: {error.strerror}; name a file in a folder that you can write to") from error
+        raise BenchError(
+            f"cannot write {path}: {error.strerror}; name a file in a folder that you can write to"
+        ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -133,7 +133,7 @@ def nll_all(z: Tensor) -> Tensor:
 
 
 def psi_of_probability(shape: Shape, p: Tensor) -> Tensor:
-    """psi at `t = -log p` of a given probability, with a gradient that is never NaN.
+    """Psi at `t = -log p` of a given probability, with a gradient that is never NaN.
 
     Below the smallest normal number of p's type the gradient in p, which may be infinite there, is the one at
     that number; the value is exact.
