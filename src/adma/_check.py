@@ -58,9 +58,7 @@ def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     options = list(known)
     if isinstance(value, str) and value in options:
         return value
-    raise ValueError(
-        f"{name} {value!r} is not known{nearest(str(value), options)}; known: {', '.join(options)}"
-    )
+    raise ValueError(f"{name} {value!r} is not known{nearest(str(value), options)}; known: {', '.join(options)}")
 
 
 def nearest(value: str, options: Iterable[str]) -> str:

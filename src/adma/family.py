@@ -52,9 +52,7 @@ class Loss:
         """
         unknown = set(values) - set(self.parameters())
         if unknown:
-            raise TypeError(
-                f"{self.name} has no parameter {sorted(unknown)[0]!r}; it has {list(self.parameters())}"
-            )
+            raise TypeError(f"{self.name} has no parameter {sorted(unknown)[0]!r}; it has {list(self.parameters())}")
         copy = object.__new__(type(self))
         for key, value in {**self.parameters(), **values}.items():
             object.__setattr__(copy, key, value)
@@ -101,11 +99,7 @@ class Member(Loss):
         They can where the loss is strictly convex in p: the minimiser at a point with class posteriors eta
         then satisfies `eta_j proportional to p_j / psi'(-log p_j)`.
         """
-        return (
-            ""
-            if self.convex
-            else f"{self} is not convex in p, so its minimiser does not determine the posteriors"
-        )
+        return "" if self.convex else f"{self} is not convex in p, so its minimiser does not determine the posteriors"
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,7 @@ def binary_loss(
     return rows.sum() if reduction == "sum" else (rows.mean() if rows.size else np.float64(0.0))
 
 
-def binary_gradient(
-    member: Member, logits: Any, target: Any, *, weight: Any = None, pos_weight: Any = None
-) -> Array:
+def binary_gradient(member: Member, logits: Any, target: Any, *, weight: Any = None, pos_weight: Any = None) -> Array:
     """The gradient in the logits of `binary_loss` with reduction "sum"."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
     positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
@@ -156,9 +154,7 @@ def posterior(member: Loss, logits: Any, *, weight: Any = None) -> Array:
     if isinstance(member, Member):
         log_eta = log_eta - member.log_slope(t)
     if weight is not None:
-        log_eta = log_eta - np.log(np.asarray(weight, dtype=np.float64)).reshape(
-            (1, -1) + (1,) * (t.ndim - 2)
-        )
+        log_eta = log_eta - np.log(np.asarray(weight, dtype=np.float64)).reshape((1, -1) + (1,) * (t.ndim - 2))
     eta = softmax(np.minimum(log_eta, np.finfo(np.float64).max))
     return eta[0] if z.ndim == 1 else eta
 
@@ -186,9 +182,7 @@ def tempered_nll(logits: Array, t2: float) -> Array:
 # -- the parts ----------------------------------------------------------------------------------------------
 
 
-def _canonical(
-    logits: Any, target: Any, ignore_index: int, smoothing: float
-) -> tuple[Array, Array, Array, bool]:
+def _canonical(logits: Any, target: Any, ignore_index: int, smoothing: float) -> tuple[Array, Array, Array, bool]:
     """(N, C, ...) logits and target probabilities, which rows count, whether the batch axis was added."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target)
     unbatched = z.ndim == 1

@@ -70,9 +70,7 @@ def parse(text: str) -> Loss:
             value that is not of its key's kind, or one that the loss refuses.
     """
     if not isinstance(text, str):
-        raise TypeError(
-            f"a loss is written as a string such as 'adma:a=0.26', got {text!r} ({type(text).__name__})"
-        )
+        raise TypeError(f"a loss is written as a string such as 'adma:a=0.26', got {text!r} ({type(text).__name__})")
     name, colon, tail = text.partition(":")
     name = name.strip()
     cls = _REGISTRY.get(_ALIASES.get(name, name))
@@ -86,9 +84,7 @@ def parse(text: str) -> Loss:
     for part in tail.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key or not value:
-            raise ValueError(
-                f"{text!r}: {part.strip()!r} is not of the form key=value; write {_example(cls)!r}"
-            )
+            raise ValueError(f"{text!r}: {part.strip()!r} is not of the form key=value; write {_example(cls)!r}")
         if key not in kinds:
             listing = f"it has {', '.join(kinds)}" if kinds else "it has none"
             near = _check.nearest(key, kinds)

@@ -108,9 +108,7 @@ class Store:
                     "another folder, or pass --resume to continue there with the settings given now"
                 )
         elif self.root.exists() and any(self.root.iterdir()):
-            raise BenchError(
-                f"--out {self.root}: this folder is not empty and holds no study; choose another folder"
-            )
+            raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
         with _explain_os_errors(self.root):
             self.cells_dir.mkdir(parents=True, exist_ok=True)
             for leftover in self.cells_dir.glob(".part-*"):
@@ -219,6 +217,4 @@ class _explain_os_errors:  # noqa: N801 - reads as a statement
             errno.ENOTDIR,
             errno.EPERM,
         ):
-            raise BenchError(
-                f"cannot write to {self.root}: {error.strerror}; choose another --out"
-            ) from error
+            raise BenchError(f"cannot write to {self.root}: {error.strerror}; choose another --out") from error

@@ -1,8 +1,8 @@
 """What to run: a `Study` is a grid of settings, and its `Cell`s are the single trainings.
 
-A cell is plain data. Its canonical JSON hashes to its *key*, the name of its folder in the store; the
-same JSON without the loss hashes to its *pair key*, from which every random stream is drawn. So all losses
-of one seed see the same split, initial weights, batch order, augmentation and dropout draws.
+A cell is plain data. Its canonical JSON hashes to its *key*, the name of its folder in the store. Its random
+streams are drawn from the data and the seed, never from the loss: all losses of one seed see the same split,
+initial weights, batch order, augmentation and dropout draws.
 """
 
 from __future__ import annotations
@@ -65,16 +65,13 @@ class Cell:
     def key(self) -> str:
         return digest(self.config())
 
-    @property
-    def pair_key(self) -> str:
-        """What the losses of one seed share."""
-        config = self.config()
-        del config["loss"]
-        return digest(config)
-
     def stream_seed(self, *names: str | int) -> int:
-        """A seed for the random stream called `names`: the same for every loss, another for every name."""
-        text = "/".join([self.pair_key, *map(str, names)])
+        """A seed for the random stream called `names`, drawn from the data and the cell's seed alone.
+
+        So it is the same for every loss, and for every other setting too: studies of two learning rates see the
+        same splits. Never the order of execution.
+        """
+        text = "/".join([self.setting.data_hash, str(self.seed), *map(str, names)])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 

@@ -42,9 +42,7 @@ def binary_flexible_loss(
     checks.floating("input", input)
     checks.floating("target", target)
     if target.shape != input.shape:
-        raise ValueError(
-            f"target must have the input's shape {tuple(input.shape)}, got {tuple(target.shape)}"
-        )
+        raise ValueError(f"target must have the input's shape {tuple(input.shape)}, got {tuple(target.shape)}")
     for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
         if factor is not None:
             checks.floating(name, factor)

@@ -98,16 +98,12 @@ def canonical(
     class_dim = 0 if input.dim() == 1 else 1
     classes = input.shape[class_dim]
     if classes == 0:
-        raise ValueError(
-            f"input has no classes: its shape is {tuple(input.shape)} with the classes on dim {class_dim}"
-        )
+        raise ValueError(f"input has no classes: its shape is {tuple(input.shape)} with the classes on dim {class_dim}")
     _check.real("label_smoothing", label_smoothing, low=0, high=1)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise TypeError(f"ignore_index must be an int, got {ignore_index!r}")
     if target.device != input.device:
-        raise ValueError(
-            f"target is on {target.device}, input on {input.device}: move one to the other's device"
-        )
+        raise ValueError(f"target is on {target.device}, input on {input.device}: move one to the other's device")
     if weight is not None:
         _check_weight(weight, input, classes)
 
@@ -131,17 +127,11 @@ def canonical(
             f"floating-point type, got {target.dtype}"
         )
     elif ignore_index >= 0:
-        raise ValueError(
-            f"ignore_index = {ignore_index} goes with class indices, but target holds probabilities"
-        )
+        raise ValueError(f"ignore_index = {ignore_index} goes with class indices, but target holds probabilities")
 
     z = input.unsqueeze(0) if input.dim() == 1 else input
     y = target.unsqueeze(0) if input.dim() == 1 else target
-    z = (
-        z.reshape(z.shape[0], classes, -1)
-        if z.numel()
-        else z.reshape(z.shape[0], classes, _spread(z.shape[2:]))
-    )
+    z = z.reshape(z.shape[0], classes, -1) if z.numel() else z.reshape(z.shape[0], classes, _spread(z.shape[2:]))
     if from_probabilities:
         _check_probabilities(z)
     keep = None
@@ -168,9 +158,7 @@ def _check_weight(weight: Tensor, input: Tensor, classes: int) -> None:
     if weight.shape != (classes,):
         raise ValueError(f"weight must have shape ({classes},), one a class, got {tuple(weight.shape)}")
     if weight.device != input.device:
-        raise ValueError(
-            f"weight is on {weight.device}, input on {input.device}: move one to the other's device"
-        )
+        raise ValueError(f"weight is on {weight.device}, input on {input.device}: move one to the other's device")
     half = input.dtype in (torch.float16, torch.bfloat16)
     if weight.dtype != input.dtype and not (half and weight.dtype == torch.float32):
         raise TypeError(f"weight must be {input.dtype} as input is, got {weight.dtype}")

@@ -115,9 +115,7 @@ def dense_loss(
 def _dense_rows(call: checks.Call, function: eager.RowFunction, weight: Tensor | None) -> Tensor:
     z = call.z
     if call.keep is not None:
-        z = torch.where(
-            call.keep.unsqueeze(1), z, 1.0 / z.shape[1]
-        )  # an even row, valid as logits and as posteriors
+        z = torch.where(call.keep.unsqueeze(1), z, 1.0 / z.shape[1])  # an even row, valid as logits and as posteriors
     closed = () if weight is None else (weight,)
     return _only(call.keep, eager.dense_rows(z, call.target, function, weights=closed))
 

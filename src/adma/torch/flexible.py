@@ -207,9 +207,7 @@ class BinaryFlexibleLoss(nn.Module):
     def extra_repr(self) -> str:
         shape = [f"{key}={value!r}" for key, value in self.member.parameters().items()]
         name = [self.member.name] if type(self) is BinaryFlexibleLoss else []
-        return ", ".join(
-            name + shape + ([] if self.reduction == "mean" else [f"reduction={self.reduction!r}"])
-        )
+        return ", ".join(name + shape + ([] if self.reduction == "mean" else [f"reduction={self.reduction!r}"]))
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return binary_flexible_loss(

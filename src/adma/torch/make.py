@@ -49,12 +49,8 @@ def make_loss(spec: str | Loss, *, binary: bool = False, **options: Any) -> nn.M
     if own is not None:
         module = own[1] if binary else own[0]
         if module is None:
-            raise ValueError(
-                f"{loss.name} has no binary form; give the network two logits and leave binary out"
-            )
+            raise ValueError(f"{loss.name} has no binary form; give the network two logits and leave binary out")
         return module(**loss.parameters(), **options)
     if isinstance(loss, Member):
         return (BinaryFlexibleLoss if binary else FlexibleLoss)(loss, **options)
-    raise ValueError(
-        f"{loss.name} has no PyTorch form: only members of the family can be registered from outside"
-    )
+    raise ValueError(f"{loss.name} has no PyTorch form: only members of the family can be registered from outside")

@@ -290,9 +290,7 @@ class BinaryGeneralizedCrossEntropyLoss(BinaryFlexibleLoss):
         *,
         q: float = 0.7,
     ) -> None:
-        super().__init__(
-            family.GeneralizedCrossEntropy(q), weight, size_average, reduce, reduction, pos_weight
-        )
+        super().__init__(family.GeneralizedCrossEntropy(q), weight, size_average, reduce, reduction, pos_weight)
 
 
 class BinaryMeanAbsoluteErrorLoss(BinaryFlexibleLoss):

@@ -89,9 +89,7 @@ class _IndexRows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
         z, target, level, total, odds, *rest = ctx.saved_tensors
         keep = rest[0] if rest else None
-        if (
-            torch.is_grad_enabled() or transforming() or batched(grad)
-        ):  # to be differentiated again, or batched
+        if torch.is_grad_enabled() or transforming() or batched(grad):  # to be differentiated again, or batched
             return _composed_gradient(z, target, ctx.shape, keep, grad), None, None, None
         work = level.dtype
         # dL/du = psi'(t) (1 - p); du/dz_j = exp(z_j - level) / total for j != y, and -1 for j = y
@@ -120,9 +118,7 @@ class _IndexRows(torch.autograd.Function):
         return out, None, None, None
 
 
-def dense_rows(
-    z: Tensor, target: Tensor, function: RowFunction, *, weights: tuple[Tensor, ...] = ()
-) -> Tensor:
+def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tuple[Tensor, ...] = ()) -> Tensor:
     """`function(z, target)` a row, for losses that need every class's probability; block by block.
 
     Args:
@@ -164,14 +160,10 @@ class _DenseRows(torch.autograd.Function):
             found = tuple(torch.empty_like(t) for t in wanted)
             for block in _blocks(z):
                 with torch.enable_grad():
-                    parts = [
-                        _cut(t, block).detach().requires_grad_(t.is_floating_point()) for t in (z, target)
-                    ]
+                    parts = [_cut(t, block).detach().requires_grad_(t.is_floating_point()) for t in (z, target)]
                     rows = ctx.function(*parts)
                     inputs = [p for p, needs in zip(parts, ctx.needs_input_grad, strict=False) if needs]
-                for whole, part in zip(
-                    found, torch.autograd.grad(rows, inputs, _cut(grad, block)), strict=True
-                ):
+                for whole, part in zip(found, torch.autograd.grad(rows, inputs, _cut(grad, block)), strict=True):
                     _cut(whole, block).copy_(part)
         result = iter(found)
         first, second = (next(result) if needs else None for needs in ctx.needs_input_grad[:2])

@@ -1,0 +1,137 @@
+"""Processes on this machine: each loads the data once and trains one cell at a time.
+
+Workers are spawned, not forked (torch's threads and CUDA do not survive a fork). A worker that dies takes one
+cell with it, which is recorded as failed, and another takes its place.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from adma.bench.data import Dataset
+from adma.bench.engines.base import Began, Event, Finished, Reached
+from adma.bench.store import FAILED, CellResult
+from adma.bench.study import Cell
+
+Load = Callable[[], Dataset]
+
+
+class LocalEngine:
+    """Trains cells in processes on this machine.
+
+    Args:
+        load: gives the data set; called once in each worker, so it must be picklable (a `functools.partial`).
+        jobs: how many cells train at once.
+        threads: of each worker's arithmetic.
+        device: where they train.
+    """
+
+    def __init__(self, load: Load, *, jobs: int, threads: int, device: str = "cpu") -> None:
+        self.jobs = jobs
+        self._load, self._threads, self._device = load, threads, device
+        self._context = multiprocessing.get_context("spawn")
+
+    def run(self, cells: Sequence[Cell]) -> Generator[Event, None, None]:
+        """Train the cells, in order as workers become free; closing the iterator stops the workers."""
+        waiting = deque(cells)
+        workers: dict[Connection, tuple[BaseProcess, Cell]] = {}
+        try:
+            while waiting or workers:
+                while waiting and len(workers) < self.jobs:
+                    connection, process = self._start()
+                    cell = waiting.popleft()
+                    workers[connection] = (process, cell)
+                    connection.send(cell)
+                    yield Began(cell)
+                for connection in wait(list(workers)):
+                    assert isinstance(connection, Connection)
+                    process, cell = workers[connection]
+                    try:
+                        kind, value = connection.recv()
+                    except (EOFError, ConnectionResetError):
+                        process.join()
+                        del workers[connection]
+                        yield Finished(CellResult(cell, FAILED, _death(process.exitcode)))
+                        continue
+                    if kind == "epoch":
+                        yield Reached(cell, value)
+                        continue
+                    yield Finished(value)
+                    if waiting:
+                        cell = waiting.popleft()
+                        workers[connection] = (process, cell)
+                        connection.send(cell)
+                        yield Began(cell)
+                    else:
+                        del workers[connection]
+                        connection.close()  # ends the worker
+                        process.join()
+        finally:
+            for connection, (process, _) in workers.items():
+                process.terminate()
+                connection.close()
+            for process, _ in workers.values():
+                process.join(5)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+
+    def _start(self) -> tuple[Connection, BaseProcess]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, self._load, self._threads, self._device), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return ours, process
+
+
+def _work(connection: Connection, load: Load, threads: int, device: str) -> None:
+    """A worker's life: load the data, then train what is sent until nobody sends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
+    dataset: Dataset | None = None
+    while True:
+        try:
+            cell: Cell = connection.recv()
+        except EOFError:
+            return
+        try:
+            import torch
+
+            from adma.bench.train import train
+
+            torch.set_num_threads(threads)
+            if dataset is None:
+                dataset = load()
+            result = train(cell, dataset, device=device, on_epoch=lambda n: connection.send(("epoch", n)))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # nobody listens any more
+        except BaseException as error:  # a failed cell is a result; the study goes on
+            result = CellResult(cell, FAILED, _words(error))
+        try:
+            connection.send(("result", result))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _words(error: BaseException) -> str:
+    place: Any = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(place[-1].filename)}:{place[-1].lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _death(code: int | None) -> str:
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        extra = ": perhaps out of memory, try --jobs 1 or a smaller --batch-size" if -code == signal.SIGKILL else ""
+        return f"its process was killed ({name}){extra}"
+    return f"its process ended (exit code {code}) without a result"

@@ -1,0 +1,162 @@
+"""What a study shows while it runs: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from adma.bench.store import DONE, CellResult
+from adma.bench.study import Cell
+
+
+class Display(Protocol):
+    """Told by `run` what happens."""
+
+    def start(self, cells: list[Cell], kept: int, jobs: int) -> None: ...
+
+    def epoch(self, cell: Cell, number: int) -> None: ...
+
+    def begin(self, cell: Cell) -> None: ...
+
+    def end(self, result: CellResult) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Counter:
+    """Counts cells and epochs, and from them the time left."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.running: dict[str, int] = {}  # key -> epochs done
+        self.done = self.failed = self.kept = 0
+        self._finished_epochs = 0
+        self._started = time.monotonic()
+        self._jobs = 1
+
+    def start(self, cells: list[Cell], kept: int, jobs: int) -> None:
+        self.cells, self.kept, self._jobs = cells, kept, jobs
+        self._started = time.monotonic()
+
+    def begin(self, cell: Cell) -> None:
+        self.running[cell.key] = 0
+
+    def epoch(self, cell: Cell, number: int) -> None:
+        self.running[cell.key] = number
+
+    def end(self, result: CellResult) -> None:
+        self.running.pop(result.cell.key, None)
+        self._finished_epochs += result.cell.setting.epochs
+        if result.status == DONE:
+            self.done += 1
+        else:
+            self.failed += 1
+
+    @property
+    def total(self) -> int:
+        return self.kept + len(self.cells)
+
+    @property
+    def finished(self) -> int:
+        return self.kept + self.done + self.failed
+
+    def left(self) -> str:
+        """The time left in words, from the epochs so far; nothing before the first epoch."""
+        epochs = self._finished_epochs + sum(self.running.values())
+        if not epochs:
+            return ""
+        remaining = sum(cell.setting.epochs for cell in self.cells) - epochs
+        seconds = (time.monotonic() - self._started) / epochs * max(0, remaining)
+        return f"about {duration(seconds)} left"
+
+    def words(self) -> str:
+        parts = [f"{self.finished}/{self.total} done", f"{len(self.running)} running"]
+        if self.failed:
+            parts.append(f"{self.failed} failed or diverged")
+        left = self.left()
+        return ", ".join([*parts, left] if left and self.finished < self.total else parts)
+
+
+class PlainLines(Counter):
+    """A line a finished cell."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def end(self, result: CellResult) -> None:
+        super().end(result)
+        cell = result.cell
+        outcome = (
+            f"test accuracy {100 * result.final('test_accuracy'):.2f}%"
+            if result.status == DONE
+            else f"{result.status}: {result.reason.splitlines()[0] if result.reason else ''}"
+        )
+        text = f"[{self.finished}/{self.total}] {cell.loss} seed {cell.seed}: {outcome} ({duration(result.seconds)})"
+        left = self.left()
+        self._console.print(Text(text + (f"; {left}" if left and self.finished < self.total else "")), soft_wrap=True)
+
+    def close(self) -> None:
+        return None
+
+
+class LiveLine(Counter):
+    """One bar for the whole grid."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._bar = Progress(
+            TextColumn("{task.fields[words]}", markup=False), BarColumn(bar_width=None), console=console, expand=True
+        )
+        self._task = self._bar.add_task("", total=1, words="starting")
+
+    def start(self, cells: list[Cell], kept: int, jobs: int) -> None:
+        super().start(cells, kept, jobs)
+        self._bar.start()
+        self._show()
+
+    def begin(self, cell: Cell) -> None:
+        super().begin(cell)
+        self._show()
+
+    def epoch(self, cell: Cell, number: int) -> None:
+        super().epoch(cell, number)
+        self._show()
+
+    def end(self, result: CellResult) -> None:
+        super().end(result)
+        if result.status != DONE:
+            self._bar.console.print(
+                Text(f"{result.cell.loss} seed {result.cell.seed} {result.status}: {result.reason}")
+            )
+        self._show()
+
+    def _show(self) -> None:
+        whole = sum(cell.setting.epochs for cell in self.cells) or 1
+        done = self._finished_epochs + sum(self.running.values())
+        self._bar.update(self._task, total=whole, completed=done, words=self.words())
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def display(console: Console) -> Display:
+    """The live line on a terminal, plain lines elsewhere."""
+    return LiveLine(console) if console.is_terminal and sys.stderr.isatty() else PlainLines(console)
+
+
+def duration(seconds: float) -> str:
+    """`95` as "1 min 35 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

@@ -1,0 +1,198 @@
+"""The one training loop: a cell and its data in, a row an epoch out.
+
+Everything that chance decides comes from `cell.stream_seed`, so a cell's numbers do not depend on what ran
+before it, and the losses of a seed share all of it. Hashes of what they share go into the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+import adma
+from adma.bench import environment
+from adma.bench.data import Dataset, augment
+from adma.bench.data.splits import make_split
+from adma.bench.models import build_model, parameter_groups
+from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
+from adma.bench.study import Cell, Setting
+
+_EVAL_BATCH = 1024  # bounds the memory of evaluation; the numbers do not depend on it beyond rounding
+
+
+def train(
+    cell: Cell, dataset: Dataset, *, device: str = "cpu", on_epoch: Callable[[int], None] | None = None
+) -> CellResult:
+    """Train one network and measure it after every epoch.
+
+    Args:
+        cell: setting, loss and seed.
+        dataset: what `cell.setting.data` stands for.
+        device: where to train.
+        on_epoch: told the number of each epoch that is done.
+
+    Returns:
+        "done", or "diverged" with the reason once the training loss or the logits are NaN or infinite.
+    """
+    setting, started = cell.setting, time.perf_counter()
+    torch.use_deterministic_algorithms(True)
+    split = make_split(
+        dataset,
+        seed=cell.stream_seed("split"),
+        train_size=setting.train_size,
+        val_fraction=setting.val_fraction,
+        test_fraction=setting.test_fraction,
+    )
+    x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in ("train", "val", "test")}
+    y = {part: torch.from_numpy(dataset.y[getattr(split, part)]).to(device) for part in ("train", "val", "test")}
+    mean, scale = _normalisation(x["train"])
+
+    def batch_of(part: str, index: Tensor | slice) -> Tensor:
+        return (x[part][index].float() - mean) * scale
+
+    torch.manual_seed(cell.stream_seed("init"))
+    model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
+    initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
+    optimizer = _optimizer(setting, model)
+    loss_fn = adma.make_loss(cell.loss)
+    vary = augment.parse(setting.augment)
+
+    n = len(y["train"])
+    order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
+    rows: list[dict[str, float]] = []
+    reason = ""
+    for epoch in range(1, setting.epochs + 1):
+        clock = time.perf_counter()
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(cell.stream_seed("order", epoch)))
+        order_hash.update(order.numpy().tobytes())
+        draws = None
+        if vary is not None:
+            draws = vary.draws(n, cell.stream_seed("augment", epoch))
+            augment_hash.update(draws.numpy().tobytes())
+            draws = draws.to(device)
+        torch.manual_seed(cell.stream_seed("dropout", epoch))
+
+        model.train()
+        total, correct = torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), device=device)
+        for index in _batches(order.to(device), setting.batch_size):
+            inputs, target = batch_of("train", index), y["train"][index]
+            if vary is not None and draws is not None:
+                inputs = vary(inputs, draws[index])
+            logits = model(inputs)
+            loss = loss_fn(logits, target)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach().double() * len(index)
+            correct += (logits.detach().argmax(1) == target).sum()
+
+        row = {"epoch": epoch, "train_loss": float(total / n), "train_accuracy": float(correct / n)}
+        finite = np.isfinite(row["train_loss"])
+        for part in ("val", "test"):
+            logits = _logits(model, lambda s, part=part: batch_of(part, s), len(y[part]))
+            finite = finite and bool(torch.isfinite(logits).all())
+            row |= {f"{part}_{key}": value for key, value in measures(logits, y[part], loss_fn).items()}
+        row["seconds"] = time.perf_counter() - clock
+        rows.append(row)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if not finite:
+            reason = f"epoch {epoch}: the training loss is {row['train_loss']:g}" + (
+                "" if not np.isfinite(row["train_loss"]) else ", the logits are not finite"
+            )
+            break
+
+    env = {
+        "versions": environment.versions(),
+        "hardware": environment.hardware(device),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "sizes": {part: len(y[part]) for part in y},
+        "shared": {
+            "split": split.fingerprint,
+            "init": initial,
+            "order": order_hash.hexdigest()[:16],
+            "augment": augment_hash.hexdigest()[:16] if vary is not None else "none",
+        },
+    }
+    epochs = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
+    status = DIVERGED if reason else DONE
+    return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env)
+
+
+def measures(logits: Tensor, target: Tensor, loss_fn: nn.Module) -> dict[str, float]:
+    """Accuracy, and the quality of the probabilities: of the softmax, and of the posterior that the loss recovers.
+
+    Args:
+        logits: (N, C).
+        target: class indices (N).
+        loss_fn: an adma loss.
+
+    Returns:
+        accuracy, nll (nats) and ece (expected calibration error in 15 bins) of the softmax; nll_posterior and
+        ece_posterior, NaN if the loss determines no posterior.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        return dict.fromkeys(("accuracy", "nll", "ece", "nll_posterior", "ece_posterior"), float("nan"))
+    classes = logits.shape[1]
+    probabilities = {"": torch.softmax(logits.double(), 1)}
+    if not loss_fn.member.no_posterior:
+        probabilities["_posterior"] = loss_fn.posterior(logits.double())
+    found = {
+        "accuracy": float(multiclass_accuracy(logits, target, classes, average="micro")),
+        "nll_posterior": float("nan"),
+        "ece_posterior": float("nan"),
+    }
+    for kind, p in probabilities.items():
+        found[f"nll{kind}"] = float(-torch.log(p.gather(1, target[:, None])).mean())
+        found[f"ece{kind}"] = float(multiclass_calibration_error(p.float(), target, classes, n_bins=15))
+    return found
+
+
+def _optimizer(setting: Setting, model: nn.Module) -> torch.optim.Optimizer:
+    groups = parameter_groups(model, setting.weight_decay)
+    if setting.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=setting.lr)
+    return torch.optim.SGD(groups, lr=setting.lr)  # no momentum, as in the paper
+
+
+def _normalisation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of the training samples, a channel of images, a feature of vectors."""
+    dims = tuple(d for d in range(x.dim()) if d != 1) if x.dim() > 2 else (0,)
+    count = x.numel() // (x.shape[1] if x.dim() > 1 else 1)
+
+    def average(function: Callable[[Tensor], Tensor]) -> Tensor:  # in float64, a piece at a time
+        pieces = [function(piece.double()).sum(dims, keepdim=True) for piece in x.split(_EVAL_BATCH)]
+        return torch.stack(pieces).sum(0) / count
+
+    mean = average(lambda v: v)
+    std = average(lambda v: (v - mean) ** 2).sqrt()
+    return mean.float(), torch.where(std > 0, 1.0 / std.clamp(min=1e-12), 1.0).float()
+
+
+def _batches(order: Tensor, size: int) -> list[Tensor]:
+    """Batches in order; a last batch of one sample joins the one before, as batch normalisation needs two."""
+    parts = list(order.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, batch: Callable[[slice], Tensor], n: int) -> Tensor:
+    model.eval()
+    return torch.cat([model(batch(slice(i, i + _EVAL_BATCH))) for i in range(0, n, _EVAL_BATCH)])
+
+
+def _hash(*arrays: np.ndarray[Any, Any]) -> str:
+    h = hashlib.sha256()
+    for array in arrays:
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()[:16]
