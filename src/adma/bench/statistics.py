@@ -31,7 +31,6 @@ SECONDARY = (
     "test_ece_posterior",
 )
 MIN_SEEDS = 3  # below it no winner is named: two differences can agree by chance
-_TOO_FEW_TO_TELL = "at least 3 common seeds are needed"
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,13 @@ class LossSummary:
     def seeds_of(self, status: str) -> list[int]:
         """The seeds that are "diverged", "failed" or "missing"."""
         return [t.seed for t in self.troubles if t.status == status]
+
+    def grouped_troubles(self) -> dict[tuple[str, str], list[int]]:
+        """Status and reason -> the seeds that share them."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for t in self.troubles:
+            groups.setdefault((t.status, t.reason), []).append(t.seed)
+        return groups
 
 
 @dataclass(frozen=True)
@@ -166,23 +172,20 @@ def summarise(
     """
     losses, seeds = results.study.losses, results.study.seeds
     if metric not in METRICS:
-        raise BenchError(
-            f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}"
-        )
+        raise BenchError(f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}")
     if not 0.0 < level < 1.0:
         raise BenchError(f"level must lie between 0 and 1, both excluded, got {level!r}; usual is 0.95")
     for name, items in (("losses", losses), ("seeds", seeds)):
         if not items:
             raise BenchError(f"the study has no {name}; name at least one")
         if len(set(items)) < len(items):
-            raise BenchError(
-                f"the study's {name} hold a value twice ({', '.join(map(str, items))}); name each once"
-            )
+            raise BenchError(f"the study's {name} hold a value twice ({', '.join(map(str, items))}); name each once")
     if baseline is None:
         baseline = "cce" if "cce" in losses else losses[0]
     elif baseline not in losses:
         raise BenchError(
-            f"baseline {baseline!r} is not in the study{nearest(str(baseline), losses)}; its losses: {', '.join(losses)}"
+            f"baseline {baseline!r} is not in the study{nearest(str(baseline), losses)}; "
+            f"its losses: {', '.join(losses)}"
         )
     shared = check_fairness(results)
 
@@ -199,9 +202,7 @@ def summarise(
         )
         for loss in losses
     )
-    return Comparison(
-        metric, level, baseline, seeds, summaries, _decide(summaries, values, metric, level), shared
-    )
+    return Comparison(metric, level, baseline, seeds, summaries, _decide(summaries, values, metric, level), shared)
 
 
 def check_fairness(results: Results) -> dict[int, dict[str, str]]:
@@ -218,9 +219,7 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
     agreed: dict[int, dict[str, str]] = {}
     for seed in results.study.seeds:
         records: dict[str, tuple[bool, Mapping[str, Any]]] = {
-            c.cell.loss: (c.status == DONE, c.env.get("shared") or {})
-            for c in results.cells
-            if c.cell.seed == seed
+            c.cell.loss: (c.status == DONE, c.env.get("shared") or {}) for c in results.cells if c.cell.seed == seed
         }
         names = sorted({name for _, shared in records.values() for name in shared})
         for name in names:
@@ -231,8 +230,8 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
             if len(by_hash) > 1:
                 listed = "; ".join(f"{', '.join(losses)}: {value}" for value, losses in by_hash.items())
                 raise BenchError(
-                    f"seed {seed}: the losses did not share the same {name} ({listed}), so their difference may be "
-                    "luck; run the study again in an empty folder, with one version of adma on one machine"
+                    f"seed {seed}: the losses did not share the same {name} ({listed}), so their difference "
+                    "may be luck; run the study again in an empty folder, with one version of adma on one machine"
                 )
             agreed.setdefault(seed, {})[name] = next(iter(by_hash))
     return agreed
@@ -290,9 +289,7 @@ def _secondary(cells: Sequence[CellResult]) -> dict[str, float]:
 
 def _difference(loss: str, other: str, values: Mapping[str, Mapping[int, float]], level: float) -> Difference:
     seeds = tuple(seed for seed in values[loss] if seed in values[other])
-    return Difference(
-        loss, other, seeds, estimate([values[loss][s] - values[other][s] for s in seeds], level)
-    )
+    return Difference(loss, other, seeds, estimate([values[loss][s] - values[other][s] for s in seeds], level))
 
 
 def _decide(
@@ -315,23 +312,29 @@ def _decide(
     few = [d for d in differences if len(d.seeds) < MIN_SEEDS]
     if few:
         listed = ", ".join(f"{len(d.seeds)} with {d.other}" for d in few)
-        obstacles.append(f"it has too few seeds in common with other losses ({listed}; {_TOO_FEW_TO_TELL})")
+        obstacles.append(f"it has too few finished seeds in common with others ({listed}; {MIN_SEEDS} are needed)")
     unclear = [d for d in differences if d not in few and not _excludes_zero(d, sign)]
     if unclear:
-        listed = ", ".join(f"{d.other} ({difference_in_words(d.estimate, metric)})" for d in unclear)
-        obstacles.append(f"the seeds do not tell it apart from {listed}")
+        near = min(unclear, key=lambda d: sign * d.estimate.mean)
+        more = f" and {len(unclear) - 1} more" if len(unclear) > 1 else ""
+        words = difference_in_words(near.estimate, metric)
+        obstacles.append(f"the seeds do not tell it apart from {near.other} ({words}){more}")
     superlative = "highest" if sign > 0 else "lowest"
     name = metric.replace("_", " ").replace("nll", "NLL").replace("ece", "ECE")
     found = f"{best.loss} has the {superlative} mean {name} ({value_in_words(best.estimate.mean, metric)})"
-    left_out = [f"{s.loss} has {_in_words(s.troubles)}" for s in others if s.troubles]
-    note = f" Note: {'; '.join(left_out)}." if left_out else ""
+    ended = [(s.loss, [t for t in s.troubles if t.status != MISSING]) for s in others]
+    notes = [f"{loss} has {_in_words(troubles)}" for loss, troubles in ended if troubles]
+    waiting = sum(s.count(MISSING) for s in others)
+    if waiting:
+        notes.append(f"{waiting} {'run' if waiting == 1 else 'runs'} of the other losses not run yet")
+    note = f" Note: {'; '.join(notes)}." if notes else ""
     if obstacles:
         return Verdict(None, best.loss, f"{found}, but {'; and '.join(obstacles)}.{note}", differences)
     n = min(len(d.seeds) for d in differences)
     against = f"each of the {len(others)} other losses" if len(others) > 1 else others[0].loss
     reason = (
-        f"{found}, and the {percent(strict)} interval of its difference to {against}, taken seed by seed over "
-        f"{'at least ' if n < best.n else ''}{n} seeds, lies wholly {'above' if sign > 0 else 'below'} 0."
+        f"{found}, and the {percent(strict)} interval of its difference to {against}, taken seed by seed "
+        f"over {'at least ' if n < best.n else ''}{n} seeds, lies wholly {'above' if sign > 0 else 'below'} 0."
     )
     return Verdict(best.loss, best.loss, reason + note, differences)
 

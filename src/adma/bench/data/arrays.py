@@ -41,9 +41,7 @@ def from_mapping(what: str, name: str, data: Mapping[str, Any], notes: Sequence[
         if key not in data:
             found = listed(map(str, data), 10) or "nothing"
             hint = nearest(key, map(str, data))
-            raise BenchError(
-                f"{what}: has no {key!r}, only {found}{hint}; x and y are needed, allowed are {KEYS}"
-            )
+            raise BenchError(f"{what}: has no {key!r}, only {found}{hint}; x and y are needed, allowed are {KEYS}")
     if data.get("parts") is not None and data.get("split") is not None:
         raise BenchError(f"{what}: has both 'parts' and 'split', which mean the same; keep one")
     unread = [str(k) for k in data if k not in KEYS]
@@ -55,13 +53,9 @@ def from_mapping(what: str, name: str, data: Mapping[str, Any], notes: Sequence[
     if parts is not None:
         parts = _strings(what, "parts", as_array(what, "parts", parts))
         if parts.shape != (len(x),):
-            raise BenchError(
-                f"{what}: parts must have shape ({len(x)},), one for each sample, got {parts.shape}"
-            )
+            raise BenchError(f"{what}: parts must have shape ({len(x)},), one for each sample, got {parts.shape}")
         parts = part_codes(f"{what}: parts", parts)
-    return Dataset(
-        name, x, y, class_names, parts, (*notes, *x_notes, *check_classes(what, y, class_names, parts))
-    )
+    return Dataset(name, x, y, class_names, parts, (*notes, *x_notes, *check_classes(what, y, class_names, parts)))
 
 
 def as_array(what: str, key: str, value: Any) -> np.ndarray:
@@ -83,7 +77,7 @@ def _layout(what: str, value: Any) -> str | None:
         return None
     text = str(as_array(what, "layout", value)).strip().upper()
     if text not in ("NCHW", "NHWC"):
-        raise BenchError(f"{what}: layout must be 'NCHW' or 'NHWC', got {show(str(value))!r}")
+        raise BenchError(f"{what}: layout must be 'NCHW' or 'NHWC', got '{show(str(value))}'")
     return text
 
 
@@ -106,9 +100,7 @@ def _features(what: str, x: np.ndarray, layout: str | None) -> tuple[np.ndarray,
     elif x.ndim == 4:
         first, last = x.shape[1] in _CHANNELS, x.shape[3] in _CHANNELS
         if layout is None and first and last:
-            notes.append(
-                f"x of shape {x.shape} was read as channels first (N, C, H, W); say layout='NHWC' if not"
-            )
+            notes.append(f"x of shape {x.shape} was read as channels first (N, C, H, W); say layout='NHWC' if not")
         if layout == "NHWC" or (layout is None and last and not first):
             x = x.transpose(0, 3, 1, 2)
     if x.ndim == 4 and x.dtype == np.bool_:
@@ -153,9 +145,7 @@ def _class_names(what: str, value: Any) -> tuple[str, ...] | None:
     names = tuple(map(str, _strings(what, "class_names", array)))
     repeated = sorted({n for n in names if names.count(n) > 1})
     if repeated or not all(n.strip() for n in names):
-        raise BenchError(
-            f"{what}: class_names must differ and not be empty, got {listed(repeated) or repr('')}"
-        )
+        raise BenchError(f"{what}: class_names must differ and not be empty, got {listed(repeated) or repr('')}")
     return names
 
 
@@ -167,9 +157,7 @@ def _classes(what: str, y: np.ndarray, num_samples: int, names: Any) -> tuple[np
     if one_hot:
         y = _from_one_hot(what, y)
     if y.shape != (num_samples,):
-        raise BenchError(
-            f"{what}: y must have one label for each of the {num_samples} samples, got shape {y.shape}"
-        )
+        raise BenchError(f"{what}: y must have one label for each of the {num_samples} samples, got shape {y.shape}")
     if y.dtype.kind == "b":
         y = y.astype(np.int64)
         class_names = class_names or ("False", "True")
@@ -201,9 +189,7 @@ def _classes(what: str, y: np.ndarray, num_samples: int, names: Any) -> tuple[np
         return index, tuple(map(str, values))
     unknown = [str(v) for v in values if str(v) not in class_names]
     if unknown:
-        raise BenchError(
-            f"{what}: y holds {listed(unknown)}, not among class_names ({listed(class_names, 20)})"
-        )
+        raise BenchError(f"{what}: y holds {listed(unknown)}, not among class_names ({listed(class_names, 20)})")
     return np.array([class_names.index(str(v)) for v in values], dtype=np.int64)[index], class_names
 
 

@@ -42,9 +42,7 @@ class Augment:
     @property
     def spec(self) -> str:
         """The spec that `parse` reads back as this."""
-        words = [
-            f"{name}={value!r}" for name, value in (("rotate", self.rotate), ("shift", self.shift)) if value
-        ]
+        words = [f"{name}={value!r}" for name, value in (("rotate", self.rotate), ("shift", self.shift)) if value]
         return ",".join([*words, "flip"] if self.flip else words) or NONE
 
     def draws(self, num_samples: int, seed: int) -> Tensor:
@@ -72,9 +70,7 @@ class Augment:
             ValueError: shapes or dtype that do not fit (a mistake of the caller's).
         """
         if x.dim() != 4:
-            raise BenchError(
-                f"--augment {self.spec}: these data are no images (one has shape {tuple(x.shape[1:])})"
-            )
+            raise BenchError(f"--augment {self.spec}: these data are no images (one has shape {tuple(x.shape[1:])})")
         if not x.is_floating_point():
             raise ValueError(f"x must be floating point, got {x.dtype}")
         if draws.shape != (len(x), NUM_DRAWS):

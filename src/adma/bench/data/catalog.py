@@ -65,18 +65,14 @@ def load(
         if path.is_dir() or path.name.lower().endswith((*TAR_ENDINGS, *ZIP_ENDINGS)):
             return read_folder(path, image_size=image_size, skip_bad=skip_bad)
         if path.suffix.lower() != ".npz":
-            hint = (
-                "; save x and y together with numpy.savez"
-                if path.suffix.lower() in (".npy", ".pt", ".csv")
-                else ""
-            )
+            hint = "; save x and y together with numpy.savez" if path.suffix.lower() in (".npy", ".pt", ".csv") else ""
             raise BenchError(f"DATA {show(data)}: a file of this kind cannot be read; give {ACCEPTED}{hint}")
         dataset = read_npz(path)
     elif is_function_name(data):
         dataset = call_function(data)
     else:
         raise BenchError(
-            f"DATA {show(data)!r} is neither known nor an existing path{nearest(data, KNOWN)}; known: "
+            f"DATA '{show(data)}' is neither known nor an existing path{nearest(data, KNOWN)}; known: "
             f"{', '.join(KNOWN)}; give {ACCEPTED}"
         )
     return _resized(dataset, image_size)
@@ -84,7 +80,7 @@ def load(
 
 def default_epochs(name: str) -> int:
     """How many epochs suit a known data set on a laptop; 10 for any other."""
-    return 30 if name == "digits" else 10
+    return 10
 
 
 def _expanded(data: str | Path) -> Path:
@@ -153,7 +149,5 @@ def _mnist(name: str, data_dir: Path | None) -> Dataset:
     note = f"downloaded from {hub.REPOSITORIES[name]}" if raw is None else "read from the original files"
     x = np.concatenate([arrays["train", "x"], arrays["test", "x"]])[:, None]
     y = np.concatenate([arrays["train", "y"], arrays["test", "y"]]).astype(np.int64)
-    parts = np.repeat(
-        np.array(["train", "test"], dtype="U5"), [len(arrays[p, "y"]) for p in ("train", "test")]
-    )
+    parts = np.repeat(np.array(["train", "test"], dtype="U5"), [len(arrays[p, "y"]) for p in ("train", "test")])
     return Dataset(name, x, y, _FASHION_CLASSES if name == "fashion_mnist" else _DIGITS, parts, (note,))

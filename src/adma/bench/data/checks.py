@@ -25,9 +25,7 @@ PART_NAMES = {
 
 def show(text: str) -> str:
     """A name as one line of printable text: control characters and undecodable bytes are escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def listed(names: Iterable[str], limit: int = 5) -> str:
@@ -49,16 +47,14 @@ def part_codes(what: str, values: Sequence[str] | np.ndarray) -> np.ndarray | No
         name = value.strip().casefold()
         if name and name not in PART_NAMES:
             raise BenchError(
-                f"{what}: {show(value)!r} is no part of a data set{nearest(name, PART_NAMES)}; "
+                f"{what}: '{show(value)}' is no part of a data set{nearest(name, PART_NAMES)}; "
                 "say 'train', 'val', 'test', or '' for samples whose part is not stated"
             )
         codes.append(PART_NAMES.get(name, UNSTATED))
     return np.array(codes, dtype="U5")[inverse.reshape(-1)] if any(codes) else None
 
 
-def check_classes(
-    what: str, y: np.ndarray, class_names: Sequence[str], parts: np.ndarray | None
-) -> list[str]:
+def check_classes(what: str, y: np.ndarray, class_names: Sequence[str], parts: np.ndarray | None) -> list[str]:
     """Check that there is something to learn; return notes on what is lawful but odd.
 
     Raises:
@@ -91,9 +87,7 @@ def check_classes(
             )
         untested = np.flatnonzero(in_train & ~in_part)
         if len(untested):
-            notes.append(
-                f"the {part} part has no sample of class {listed(class_names[int(i)] for i in untested)}"
-            )
+            notes.append(f"the {part} part has no sample of class {listed(class_names[int(i)] for i in untested)}")
     return notes
 
 

@@ -114,9 +114,7 @@ def _bytes(stream: BinaryIO | str) -> BinaryIO:
     return stream
 
 
-def _choose_size(
-    headers: Sequence[Header], image_size: tuple[int, int] | None
-) -> tuple[tuple[int, int], list[str]]:
+def _choose_size(headers: Sequence[Header], image_size: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
     """(height, width), and what to say of it."""
     sizes = {(h.height, h.width) for h in headers}
     if image_size is not None:

@@ -34,9 +34,7 @@ def download(name: str) -> Arrays:
         parts = load_dataset(REPOSITORIES[name])
         arrays = {}
         for part in _SIZES:
-            arrays[part, "x"] = np.stack(
-                [np.asarray(image, dtype=np.uint8) for image in parts[part]["image"]]
-            )
+            arrays[part, "x"] = np.stack([np.asarray(image, dtype=np.uint8) for image in parts[part]["image"]])
             arrays[part, "y"] = np.asarray(parts[part]["label"], dtype=np.uint8)
     except Exception as error:  # network, disk, cache, the service: each has its own exceptions
         raise BenchError(

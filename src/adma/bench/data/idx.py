@@ -92,14 +92,10 @@ def parse_idx(content: bytes) -> np.ndarray:
         BenchError: other types, or lengths that do not fit the content.
     """
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise BenchError(
-            f"not an IDX file of unsigned bytes: it begins with {content[:4].hex(' ') or 'nothing'}"
-        )
+        raise BenchError(f"not an IDX file of unsigned bytes: it begins with {content[:4].hex(' ') or 'nothing'}")
     header = 4 + 4 * content[3]
     shape = tuple(int(n) for n in np.frombuffer(content[4:header], dtype=">u4"))
     size = int(np.prod(shape, dtype=object))
     if len(content) != header + size or len(shape) != content[3]:
-        raise BenchError(
-            f"an IDX file of shape {shape} must be {header + size} bytes long, got {len(content)}"
-        )
+        raise BenchError(f"an IDX file of shape {shape} must be {header + size} bytes long, got {len(content)}")
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

@@ -72,9 +72,7 @@ def read_layout(what: str, entries: Sequence[Entry]) -> Layout:
         e.parts[:depth] for e in entries for depth in range(1, len(e.parts))
     }
     if not files:
-        raise BenchError(
-            f"{what}: no images there ({len(folders)} folders, {len(texts)} text files); {EXPECTED}"
-        )
+        raise BenchError(f"{what}: no images there ({len(folders)} folders, {len(texts)} text files); {EXPECTED}")
     root = _inner_root(files, folders)
     files = [e for e in files if e.parts[: len(root)] == root]
     folders = {f[len(root) :] for f in folders if len(f) > len(root) and f[: len(root)] == root}
@@ -90,15 +88,12 @@ def read_layout(what: str, entries: Sequence[Entry]) -> Layout:
         deeper += len(path) > depth + 2
         samples.append(Sample(entry, class_name(what, path[depth]), part_of[path[0]] if part_of else ""))
     if not samples:
-        raise BenchError(
-            f"{what}: {listed(e.path for e in misplaced)}: no image lies in a class folder; {EXPECTED}"
-        )
+        raise BenchError(f"{what}: {listed(e.path for e in misplaced)}: no image lies in a class folder; {EXPECTED}")
     filled = {s.entry.parts[len(root) :][: depth + 1] for s in samples}
     empty = sorted(f for f in folders if len(f) == depth + 1 and f not in filled)
     if empty:
         raise BenchError(
-            f"{what}: no image in the class folder {listed('/'.join(root + f) for f in empty)}; fill or "
-            "remove it"
+            f"{what}: no image in the class folder {listed('/'.join(root + f) for f in empty)}; fill or remove it"
         )
     notes = []
     if deeper:
@@ -122,7 +117,7 @@ def class_name(what: str, folder: str) -> str:
     try:
         folder.encode()
     except UnicodeEncodeError as error:
-        raise BenchError(f"{what}: the folder name {show(folder)!r} is not UTF-8 text; rename it") from error
+        raise BenchError(f"{what}: the folder name '{show(folder)}' is not UTF-8 text; rename it") from error
     return unicodedata.normalize("NFC", folder)
 
 
@@ -141,9 +136,7 @@ def _inner_root(files: Sequence[Entry], folders: set[tuple[str, ...]]) -> tuple[
         root = inner
 
 
-def _parts_of_folders(
-    what: str, paths: Sequence[tuple[str, ...]], folders: set[tuple[str, ...]]
-) -> dict[str, str]:
+def _parts_of_folders(what: str, paths: Sequence[tuple[str, ...]], folders: set[tuple[str, ...]]) -> dict[str, str]:
     """First folder -> part; empty if the first folders are classes (of which one may be called "train")."""
     top = sorted(f[0] for f in folders if len(f) == 1)
     part_of = {f: PART_NAMES[f.casefold()] for f in top if f.casefold() in PART_NAMES}

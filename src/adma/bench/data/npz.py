@@ -37,9 +37,7 @@ def read_npz(path: Path) -> Dataset:
         NotImplementedError,
         RuntimeError,
     ) as error:
-        raise BenchError(
-            f"{what}: cannot be read as an .npz file ({error}); write it with numpy.savez"
-        ) from error
+        raise BenchError(f"{what}: cannot be read as an .npz file ({error}); write it with numpy.savez") from error
     return from_mapping(what, path.stem, data)
 
 

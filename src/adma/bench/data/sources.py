@@ -78,9 +78,7 @@ def open_source(path: Path) -> Source:
         return _Tar(path)
     if name.endswith(ZIP_ENDINGS):
         return _Zip(path)
-    raise BenchError(
-        f"DATA {show(str(path))}: neither a folder nor a .tar, .tar.gz, .tar.bz2, .tar.xz, .tgz or .zip"
-    )
+    raise BenchError(f"DATA {show(str(path))}: neither a folder nor a .tar, .tar.gz, .tar.bz2, .tar.xz, .tgz or .zip")
 
 
 def is_system_file(name: str) -> bool:
@@ -157,14 +155,14 @@ class _Archive:
 
     def _damaged(self, error: BaseException, member: str = "") -> BenchError:
         where = f", at member {show(member)}" if member else ""
+        reason = show((str(error) or type(error).__name__).splitlines()[0].rstrip(": "))
         return BenchError(
-            f"DATA {show(str(self.path))}: the archive is damaged or cut short{where} ({error}); fetch it "
-            "again"
+            f"DATA {show(str(self.path))}: the archive is damaged or cut short{where} ({reason}); fetch it again"
         )
 
     def _refuse(self, member: str, why: str) -> BenchError:
         return BenchError(
-            f"DATA {show(str(self.path))}: refused, as its member {show(member)!r} {why}; unpack it where "
+            f"DATA {show(str(self.path))}: refused, as its member '{show(member)}' {why}; unpack it where "
             "you trust "
             "it and give the folder, or pack it anew without that member"
         )
@@ -225,9 +223,7 @@ class _Tar(_Archive):
         except _DAMAGE as error:
             raise self._damaged(error) from error
         with tar:
-            for entry in sorted(
-                entries, key=lambda e: e.handle.offset
-            ):  # forward only: gzip cannot step back
+            for entry in sorted(entries, key=lambda e: e.handle.offset):  # forward only: gzip cannot step back
                 if entry.problem:
                     yield entry, entry.problem
                     continue

@@ -98,7 +98,7 @@ def _check_counts(dataset: Dataset, counts: np.ndarray, drawn: list[str]) -> Non
     needed = 1 + len(drawn)
     small = np.flatnonzero(counts < needed)
     if len(small):
-        named = ", ".join(f"{show(dataset.class_names[i])!r} has {counts[i]}" for i in small[:5])
+        named = ", ".join(f"'{show(dataset.class_names[i])}' has {counts[i]}" for i in small[:5])
         more = f", and {len(small) - 5} more such classes" if len(small) > 5 else ""
         raise BenchError(
             f"{show(dataset.name)}: a class needs at least {needed} samples to be divided into "

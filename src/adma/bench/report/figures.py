@@ -41,7 +41,7 @@ DEFAULT_SPECS = (
 PALETTE = ("#2a7fc4", "#d9622b", "#009e73", "#c2569b", "#8c7a1e", "#7d7d7d", "#8a6fd0")
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)), (0, (9, 3)))
 _INK = "#1b1e23"  # `to_svg` writes it as currentColor: dark on a light page, light on a dark one
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 10,
@@ -71,7 +71,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def _style() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        for key, value in _STYLE.items():
+            matplotlib.rcParams[key] = value
         yield
 
 
@@ -91,9 +92,9 @@ def line_style(index: int) -> dict[str, Any]:
 
 @_styled
 def learning_traces(results: Results, *, columns: Sequence[str] = ("val_accuracy", "val_nll")) -> Figure:
-    """The paper's Figure 3: each loss's mean over the seeds at every epoch, in a band from minimum to maximum.
+    """The paper's Figure 3: each loss's mean over the seeds at every epoch, in a band from least to greatest.
 
-    Only finished runs enter mean and band. A run that diverged is a thin line of its own that ends in a cross.
+    Only finished runs enter mean and band. A run that diverged is a thin line of its own, ended by a cross.
 
     Args:
         columns: what to draw, one panel each; "val_" columns become "test_" ones if the study has no
@@ -128,9 +129,7 @@ def _trace_panel(ax: Axes, results: Results, column: str) -> None:
     for index, loss in enumerate(results.study.losses):
         style = line_style(index)
         cells = results.of(loss)
-        runs = [
-            _trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))
-        ]
+        runs = [_trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))]
         if runs:
             longest = max(map(len, runs))
             grid = np.full((len(runs), longest), np.nan)
@@ -145,15 +144,11 @@ def _trace_panel(ax: Axes, results: Results, column: str) -> None:
             run = run[np.isfinite(run)]
             if cell.status == DIVERGED and len(run):
                 ax.plot(np.arange(1, len(run) + 1), run, lw=0.9, **style)
-                ax.plot(
-                    [len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none"
-                )
+                ax.plot([len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel("epoch")
     units = {100: "%", 1: "nats" if "nll" in column else ""}[scale]
-    ax.set_title(
-        f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10
-    )
+    ax.set_title(f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10)
     if not ax.lines:
         ax.text(0.5, 0.5, "no run has finished an epoch", transform=ax.transAxes, ha="center", va="center")
     elif "nll" in column or "loss" in column:
@@ -176,30 +171,31 @@ def _log_if_wide(ax: Axes) -> None:
 
 @_styled
 def loss_curves(
-    specs: Sequence[str] = DEFAULT_SPECS, *, panels: Sequence[str] = ("loss", "weight")
+    specs: Sequence[str] = DEFAULT_SPECS, *, panels: Sequence[str] = ("loss", "weight"), strict: bool = True
 ) -> Figure:
     """The paper's Figure 1: the loss against the true class's probability p, and its weight against p.
 
     The weight is `psi'(-log p)`, the size of a sample's gradient relative to cross-entropy's. mse and
-    squared_hinge depend on more than p and are drawn for two classes: `(1-p)^2` and `((1-p)^2 + (2-p)^2) / 2`.
-    A loss that cannot be drawn is named under the figure.
+    squared_hinge depend on more than p and are drawn for two classes, as `(1-p)^2` and
+    `((1-p)^2 + (2-p)^2) / 2`. A loss that cannot be drawn is named under the figure.
 
     Args:
         specs: loss specs; the place in this list fixes colour and dash.
         panels: of "loss" and "weight".
+        strict: False names a spec that is not known here under the figure, instead of raising.
 
     Raises:
         BenchError: an unknown panel.
-        ValueError: a spec that `adma.spec.parse` refuses.
+        ValueError: in strict mode, a spec that `adma.spec.parse` refuses.
     """
     titles = {"loss": "loss", "weight": "weight of a sample, cross-entropy = 1"}
     for panel in panels:
         if panel not in titles:
             raise BenchError(f"panels: {panel!r} is not known; known: {', '.join(titles)}")
     p = np.concatenate([np.geomspace(1e-4, 0.02, 40), np.linspace(0.02, 1.0, 300)[1:]])
-    curves = [_curves(spec, p) for spec in specs]
+    curves = [_curves(spec, p, strict) for spec in specs]
     missing = [spec for spec, curve in zip(specs, curves, strict=True) if curve is None]
-    note = f"Not drawn, as not a function of p alone: {', '.join(missing)}." if missing else ""
+    note = f"Not drawn, as no known function of p alone: {', '.join(missing)}." if missing else ""
     labels = [curve[0] if curve else "" for curve in curves]
     figure, axes = _canvas(len(panels), labels, note=note)
     for ax, panel in zip(axes, panels, strict=True):
@@ -216,13 +212,18 @@ def loss_curves(
     return figure
 
 
-def _curves(spec: str, p: np.ndarray) -> tuple[str, np.ndarray, np.ndarray] | None:
+def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, np.ndarray, np.ndarray] | None:
     """Label, loss and weight at p, or None if the loss is not a function of p."""
     from adma.spec import parse
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a shape that is not convex is what the figure shows
-        loss: Any = parse(spec)
+        try:
+            loss: Any = parse(spec)
+        except ValueError:
+            if strict:
+                raise
+            return None
     if loss.name == "mse":
         return f"{spec} (two classes)", (1 - p) ** 2, 2 * p * (1 - p)
     if loss.name == "squared_hinge":
@@ -253,7 +254,8 @@ def _canvas(panels: int, labels: Sequence[str], *, note: str = "") -> tuple[Figu
         # placeholders first: matplotlib drops an entry whose label begins with an underscore
         legend = figure.legend(
             handles, ["·"] * len(shown), ncols=per_row, loc="upper left", fontsize=9, handlelength=2.6,
-            bbox_to_anchor=(0.5 / width, (below - 0.56) / height), borderaxespad=0, borderpad=0, labelspacing=0.35,
+            bbox_to_anchor=(0.5 / width, (below - 0.56) / height), borderaxespad=0, borderpad=0,
+            labelspacing=0.35,
         )  # fmt: skip
         for text, (_, label) in zip(legend.get_texts(), shown, strict=True):
             text.set_text(label)

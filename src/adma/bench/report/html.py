@@ -19,6 +19,7 @@ from markupsafe import Markup
 from adma.bench.report.figures import learning_traces, loss_curves, to_svg
 from adma.bench.report.tables import (
     difference_cell,
+    estimate_cell,
     is_fraction,
     mean_cell,
     metric_name,
@@ -117,10 +118,18 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
         "points": ", points" if per_cent else "",
         "min_seeds": MIN_SEEDS,
         "rows": [_row(s, comparison) for s in comparison.ranked],
+        "rests_on": [
+            (d.other, str(len(d.seeds)), _split(estimate_cell(d.estimate, comparison.metric)))
+            for d in comparison.verdict.differences
+        ],
         "pastes": [(s.loss, paste_line(s.loss), s.loss == comparison.winner) for s in comparison.ranked],
         "winner_paste": paste_line(comparison.winner) if comparison.winner else "",
         "single": any(s.n == 1 for s in comparison.losses),
-        "troubles": [(s.loss, t) for s in comparison.losses for t in s.troubles],
+        "troubles": [
+            (s.loss, ", ".join(map(str, seeds)), status, reason)
+            for s in comparison.losses
+            for (status, reason), seeds in s.grouped_troubles().items()
+        ],
         "traces": _traces(results),
         "curves": _curves(study.losses),
         "seed_headings": [heading for _, heading, _, _ in _SEED_COLUMNS],
@@ -173,7 +182,7 @@ def _split(cell: str) -> tuple[str, str]:
 
 def _traces(results: Results) -> list[Markup]:
     words = {
-        "val_accuracy": "Accuracy over the epochs, one line a loss; the last epoch's values are in the per-seed table",
+        "val_accuracy": "Accuracy over the epochs, one line a loss; last values are in the table of every run",
         "val_nll": "Negative log-likelihood over the epochs, one line a loss",
     }
     return [
@@ -183,17 +192,13 @@ def _traces(results: Results) -> list[Markup]:
 
 
 def _curves(losses: Sequence[str]) -> list[Markup]:
-    try:
-        figures = {panel: loss_curves(losses, panels=(panel,)) for panel in ("loss", "weight")}
-    except ValueError:  # a loss that was registered where the study ran, not here: the rest still is a report
-        return []
     words = {
         "loss": "Each loss against the probability of the true class",
         "weight": "Each loss's weight of a sample, relative to cross-entropy, against the same probability",
     }
     return [
-        Markup(to_svg(figure, label=words[panel], prefix=f"curve-{panel}"))
-        for panel, figure in figures.items()
+        Markup(to_svg(loss_curves(losses, panels=(panel,), strict=False), label=label, prefix=f"curve-{panel}"))
+        for panel, label in words.items()
     ]
 
 

@@ -31,8 +31,8 @@ _NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
 def paste_line(spec: str) -> str:
     """A line of Python for the loss: `loss_fn = adma.AdmaLoss(a=0.26)`.
 
-    Parameters at their default are left out, but for adma's `a`, which is what a reader looks for. A loss that
-    is not one of the library's own is named by its spec.
+    Parameters at their default are left out, but for adma's `a`, which is what a reader looks for. A loss
+    that is not one of the library's own is named by its spec.
     """
     from adma.spec import parse
 
@@ -47,9 +47,7 @@ def paste_line(spec: str) -> str:
     arguments = [
         f"{f.name}={value!r}"
         for f in fields(loss)
-        if (value := getattr(loss, f.name)) != f.default
-        or f.default is MISSING
-        or (loss.name, f.name) == ("adma", "a")
+        if (value := getattr(loss, f.name)) != f.default or f.default is MISSING or (loss.name, f.name) == ("adma", "a")
     ]
     return f"loss_fn = adma.{_MODULES[loss.name]}({', '.join(arguments)})"
 
@@ -61,26 +59,22 @@ def _by_spec(spec: str) -> str:
 def comparison_table(comparison: Comparison) -> Table:
     """One row a loss, best mean first; below it what did not finish, then the verdict.
 
-    Accuracy is in per cent and its differences in points; ECE in per cent too; NLL in nats; each pair "softmax
-    → recovered posterior".
+    Accuracy is in per cent and its differences in points; ECE in per cent, "softmax →
+    recovered posterior"; NLL in nats.
     """
-    metric = metric_name(comparison.metric)
-    table = Table(
-        box=box.SIMPLE_HEAD, collapse_padding=True, caption_justify="left", caption_style="", pad_edge=False
-    )
-    table.add_column("loss", overflow="fold")
-    unit = " %" if is_fraction(comparison.metric) else ""
-    points = ", points" if unit else ""
-    headings = (
+    unit, points = (" %", ", points") if is_fraction(comparison.metric) else ("", "")
+    band = f"± {percent(comparison.level)}"  # half the interval's width: it is symmetric
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, caption_justify="left", caption_style="", pad_edge=False)
+    table.add_column("loss", overflow="fold", min_width=8)
+    for heading in (
         "n",
-        f"{metric}{unit} ± {percent(comparison.level)} interval",
-        f"minus {comparison.baseline}{points} ± {percent(comparison.level)} interval",
+        f"{metric_name(comparison.metric)}{unit}\n{band}",
+        f"minus baseline{points}\n{band}",
         "ECE % softmax → posterior",
-        "NLL softmax → posterior",
+        "NLL",
         "s per run",
-    )
-    for heading in headings:
-        table.add_column(Text(printable(heading)), justify="right", overflow="fold")
+    ):
+        table.add_column(Text(heading), justify="right", overflow="fold")
     for summary in comparison.ranked:
         winner = summary.loss == comparison.winner
         cells = (
@@ -92,7 +86,7 @@ def comparison_table(comparison: Comparison) -> Table:
                 comparison.metric,
             ),
             pair_cell(summary, "test_ece", 100, 2),
-            pair_cell(summary, "test_nll", 1, 3),
+            number(summary.secondary["test_nll"], 1, 3),
             number(summary.secondary["seconds"], 1, 1),
         )
         name = Text(printable(("★ " if winner else "") + summary.loss), style="bold" if winner else "")
@@ -104,16 +98,14 @@ def comparison_table(comparison: Comparison) -> Table:
 def _caption(comparison: Comparison) -> Text:
     text = Text()
     for summary in comparison.losses:
-        for trouble in summary.troubles:
-            line = f"{summary.loss}, seed {trouble.seed}: {trouble.status}"
-            reason = trouble.reason.strip().splitlines()
+        for (status, reason_text), seeds in summary.grouped_troubles().items():
+            line = f"{summary.loss}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {status}"
+            reason = reason_text.strip().splitlines()
             text.append(printable(line), style="yellow")
             text.append(printable(f" ({reason[0] if reason else ''})\n"))
     if any(s.n == 1 for s in comparison.losses):
         text.append("An interval needs at least two seeds; run more with --seeds.\n")
-    text.append(
-        f"Best: {printable(comparison.winner)}. " if comparison.winner else "Undecided. ", style="bold"
-    )
+    text.append(f"Best: {printable(comparison.winner)}. " if comparison.winner else "Undecided. ", style="bold")
     text.append(printable(comparison.verdict.reason))
     return text
 
@@ -160,7 +152,11 @@ def difference_cell(summary: LossSummary, metric: str) -> str:
     """`+0.40 [−0.10, +0.90]`, or what the baseline is."""
     if summary.to_baseline is None:
         return "baseline"
-    estimate = summary.to_baseline.estimate
+    return estimate_cell(summary.to_baseline.estimate, metric)
+
+
+def estimate_cell(estimate: Estimate, metric: str) -> str:
+    """`+0.40 [−0.10, +0.90]`: an estimated difference."""
     if estimate.n == 0:
         return "–"
     scale, digits = (100, 2) if is_fraction(metric) else (1, 4)

@@ -1,0 +1,42 @@
+# make demo: set up, then compare the paper's four losses on real images and write a report
+# make test: set up, then run all checks and tests
+# The environment lies in .venv and is made from constraints.txt, which pins every version.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
+
+# torch first and by its exact version: a looser request may bring gigabytes of GPU libraries
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adma needs Python 3.10 or newer, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	$(BIN)/adma compare digits --out adma-runs/demo --resume
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+# make bench: speed against torch's own cross-entropy, as ratios in one run
+bench: setup
+	$(BIN)/python benchmarks/cross_entropy.py
+
+clean:
+	rm -rf $(VENV) adma-runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,150 @@
+"""Splits: stratified, disjoint, the same for the same seed, and never without a class."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adma.bench.data import Dataset
+from adma.bench.data.splits import make_split
+from adma.bench.errors import BenchError
+
+
+def dataset(counts, parts=None, seed=0) -> Dataset:
+    y = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int64)
+    x = np.zeros((len(y), 1), dtype=np.float32)
+    return Dataset("d", x, y, tuple(f"c{i}" for i in range(len(counts))), parts)
+
+
+def split(data, *, seed=0, train_size=None, val_fraction=0.2, test_fraction=0.2):
+    return make_split(data, seed=seed, train_size=train_size, val_fraction=val_fraction, test_fraction=test_fraction)
+
+
+def per_class(data, indices):
+    return np.bincount(data.y[indices], minlength=data.num_classes)
+
+
+fraction = st.floats(0.01, 0.49)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=2, max_size=6),
+    val_fraction=fraction,
+    test_fraction=fraction,
+    seed=st.integers(0, 2**63 - 1),
+    share=st.none() | st.floats(0, 1),
+    stated=st.sampled_from([None, "test", "val", "both"]),
+    data=st.data(),
+)
+def test_properties(counts, val_fraction, test_fraction, seed, share, stated, data):
+    own = {"test": ["test"], "val": ["val"], "both": ["test", "val"], None: []}[stated]
+    parts = None
+    extra = data.draw(st.integers(1, 10))
+    ds = dataset(counts)
+    if own:
+        y = np.concatenate([ds.y, np.zeros(extra * len(own), dtype=np.int64)])
+        unlabelled = data.draw(st.sampled_from(["", "train"]))
+        parts = np.array([unlabelled] * len(ds) + [p for p in own for _ in range(extra)], dtype="U5")
+        ds = Dataset("d", np.zeros((len(y), 1), dtype=np.float32), y, ds.class_names, parts)
+    whole = split(ds, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    train_size = None
+    if share is not None:
+        train_size = len(counts) + int(share * (len(whole.train) - len(counts)))
+    got = split(ds, seed=seed, train_size=train_size, val_fraction=val_fraction, test_fraction=test_fraction)
+
+    for indices in (got.train, got.val, got.test):
+        assert indices.dtype == np.int64
+        assert (np.diff(indices) > 0).all()
+    together = np.concatenate([got.train, got.val, got.test])
+    assert len(set(together.tolist())) == len(together)
+    if train_size is None:
+        assert len(together) == len(ds)
+    else:
+        assert len(got.train) == train_size
+        assert set(got.train) <= set(whole.train)
+    assert per_class(ds, got.train).min() >= 1
+    np.testing.assert_array_equal(got.test, whole.test)
+    np.testing.assert_array_equal(got.val, whole.val)
+    for part, indices, f in (("test", got.test, test_fraction), ("val", got.val, val_fraction)):
+        if part in own:
+            np.testing.assert_array_equal(indices, np.flatnonzero(parts == part))
+        else:
+            here = per_class(ds, indices)
+            assert here.min() >= 1
+            assert (np.abs(here - np.array(counts) * f) <= 1).all()
+    again = split(ds, seed=seed, train_size=train_size, val_fraction=val_fraction, test_fraction=test_fraction)
+    assert again.fingerprint == got.fingerprint
+
+
+def test_fractions_are_of_all_samples():
+    data = dataset([100, 50])
+    got = split(data, val_fraction=0.3, test_fraction=0.2)
+    assert per_class(data, got.test).tolist() == [20, 10]
+    assert per_class(data, got.val).tolist() == [30, 15]
+    assert per_class(data, got.train).tolist() == [50, 25]
+
+
+def test_seeds_differ_and_a_seed_is_for_ever():
+    data = dataset([100, 50])
+    assert len({split(data, seed=s).fingerprint for s in range(20)}) == 20
+    # Stored results are paired by this: if it changes, so must the schema of a cell.
+    assert split(dataset([4, 4]), seed=0).test.tolist() == [5, 7]
+
+
+def test_test_samples_depend_only_on_the_seed_and_their_fraction():
+    data = dataset([30, 4, 3])
+    tests = {
+        split(data, val_fraction=v).fingerprint: split(data, val_fraction=v).test.tolist() for v in (0.05, 0.4, 0.7)
+    }
+    assert len(tests) == 3
+    assert len({tuple(t) for t in tests.values()}) == 1
+
+
+def test_train_size_keeps_proportions():
+    data = dataset([600, 300, 10])
+    got = split(data, train_size=91)
+    assert per_class(data, got.train).tolist() == [60, 30, 1]
+    assert per_class(data, split(data, train_size=3).train).tolist() == [1, 1, 1]
+
+
+def test_own_parts_leave_their_fraction_unused():
+    data = dataset([10, 10], np.array((["train"] * 14 + ["test"] * 6), dtype="U5"))
+    assert split(data, test_fraction=0.9, val_fraction=0.2).test.tolist() == list(range(14, 20))
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "words"),
+    [
+        ([10, 2], {}, ["at least 3", "'c1' has 2", "train, val, test"]),
+        ([10, 0], {}, ["'c1' has 0"]),
+        ([10] + [1] * 7, {}, ["'c5' has 1", "and 2 more"]),
+        ([10, 10], {"train_size": 1}, ["--train-size", "between 2", "12", "got 1"]),
+        ([10, 10], {"train_size": 13}, ["--train-size", "12", "got 13"]),
+        ([10, 10], {"train_size": 0}, ["--train-size"]),
+        ([10, 10], {"train_size": 5.0}, ["--train-size", "5.0"]),
+        ([10, 10], {"train_size": True}, ["--train-size", "True"]),
+        ([10, 10], {"seed": -1}, ["--seed", "-1"]),
+        ([10, 10], {"seed": 1.5}, ["--seed"]),
+        ([10, 10], {"val_fraction": 0}, ["--val-fraction", "got 0"]),
+        ([10, 10], {"val_fraction": 1.0}, ["--val-fraction"]),
+        ([10, 10], {"test_fraction": float("nan")}, ["--test-fraction", "nan"]),
+        ([10, 10], {"test_fraction": "0.2"}, ["--test-fraction"]),
+        ([10, 10], {"test_fraction": 0.5, "val_fraction": 0.5}, ["nothing to train on"]),
+    ],
+)
+def test_refused(counts, options, words):
+    with pytest.raises(BenchError) as caught:
+        split(dataset(counts), **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_class_missing_from_train_is_named():
+    parts = np.array(["train"] * 10 + ["test"] * 5, dtype="U5")
+    y = np.array([0, 1] * 5 + [2] * 5)
+    data = Dataset("d", np.zeros((15, 1), dtype=np.float32), y, ("a", "b", "<i>\n"), parts)
+    with pytest.raises(BenchError, match=r"'<i>\\n' has 0"):
+        split(data)
