@@ -143,8 +143,15 @@ def test_data_dir_that_is_no_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0\0\x08", b"\0\0\x08\x01", b"\0\0\x0d\x01\0\0\0\x01abcd", b"\0\0\x08\x01\0\0\0\x02a", b"\0\0\x08\x01\0\0\0\x02abc"],
-)  # fmt: skip
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x08\x01",
+        b"\0\0\x0d\x01\0\0\0\x01abcd",
+        b"\0\0\x08\x01\0\0\0\x02a",
+        b"\0\0\x08\x01\0\0\0\x02abc",
+    ],
+)
 def test_bytes_that_are_no_idx_file(content):
     with pytest.raises(BenchError, match="IDX file"):
         idx.parse_idx(content)

@@ -14,10 +14,11 @@ from adma.bench.data.checks import show
 from adma.bench.data.dataset import Dataset
 from adma.bench.data.folder import read_folder
 from adma.bench.data.images import resize_arrays
-from adma.bench.data.imported import call_function, is_function_name
+from adma.bench.data.imported import call_function
 from adma.bench.data.npz import read_npz
 from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS
 from adma.bench.errors import BenchError
+from adma.bench.importing import is_function_name
 
 KNOWN: dict[str, str] = {
     "digits": "1,797 handwritten digits of 8 x 8 pixels, bundled with scikit-learn; needs no download",
