@@ -28,7 +28,7 @@ class Call:
     z: (N, C, M) logits or probabilities.
     target: (N, M) class indices, all valid, or (N, C, M) probabilities.
     hard: whether `target` holds indices.
-    keep: (N, M) bool, False where the target was `ignore_index`; None if targets are probabilities.
+    keep: (N, M) bool, False where the target was `ignore_index`; None if all rows count.
     shape: of the result without reduction.
     dtype: of the result.
     """
@@ -140,7 +140,10 @@ def canonical(
         keep = y != ignore_index
         if values_readable(y):
             _check_indices(y, keep, classes, ignore_index)
-        y = torch.where(keep, y, 0)
+            if bool(keep.all()):
+                keep = None
+        if keep is not None:
+            y = torch.where(keep, y, 0)
     else:
         y = y.reshape(z.shape)
     return Call(z, y, hard, keep, rest, result_dtype(input))

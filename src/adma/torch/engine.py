@@ -137,10 +137,10 @@ def _reduce(rows: Tensor, call: checks.Call, weight: Tensor | None, reduction: s
         return rows.to(call.dtype).reshape(call.shape)
     total = rows.sum()
     if reduction == "mean":
-        if call.keep is None:
+        if not call.hard or (call.keep is None and weight is None):
             total = total / max(1, rows.numel())
         else:
-            counts = call.keep.to(rows.dtype)
+            counts = torch.ones_like(rows) if call.keep is None else call.keep.to(rows.dtype)
             if weight is not None:
                 counts = counts * weight[call.target].to(rows.dtype)
             count = counts.sum()

@@ -78,7 +78,7 @@ class _IndexRows(torch.autograd.Function):
             # one expression a line: each reuses the block's memory
             total[block] = others.sub_(top).exp_().sum(1, keepdim=True)
         odds = (level.to(rows) - true + torch.log(total.to(rows))).squeeze(1)
-        loss: Tensor = shape.psi(terms.softplus(odds), terms.xp)
+        loss: Tensor = shape.psi(_nll(odds), terms.plain_xp)
         if keep is not None:
             loss = torch.where(keep, loss, torch.zeros_like(loss))
         ctx.save_for_backward(z, target, level, total, odds, *([] if keep is None else [keep]))
@@ -93,12 +93,11 @@ class _IndexRows(torch.autograd.Function):
             return _composed_gradient(z, target, ctx.shape, keep, grad), None, None, None
         work = level.dtype
         # dL/du = psi'(t) (1 - p); du/dz_j = exp(z_j - level) / total for j != y, and -1 for j = y
-        weight = grad * ctx.shape.slope(terms.softplus(odds), terms.xp) * torch.sigmoid(odds)
+        weight = grad * ctx.shape.slope(_nll(odds), terms.plain_xp) * torch.sigmoid(odds)
         if keep is not None:
             weight = torch.where(keep, weight, torch.zeros_like(weight))
         weight = weight.unsqueeze(1)
         rate = torch.where(total == 0, torch.zeros_like(weight), weight / total.to(weight.dtype)).to(work)
-        mask = keep is not None and (z.device.type != "cpu" or not bool(keep.all()))
         out = torch.empty_like(z)
         index = target.unsqueeze(1)
         for block in _blocks(z):
@@ -112,10 +111,15 @@ class _IndexRows(torch.autograd.Function):
                 e.exp_()
             e.mul_(rate[block])
             e.scatter_(1, index[block], -weight[block].to(work))
-            if mask and keep is not None:
+            if keep is not None:
                 e.masked_fill_(~keep.unsqueeze(1)[block], 0.0)
             out[block] = e
         return out, None, None, None
+
+
+def _nll(odds: Tensor) -> Tensor:
+    """`terms.softplus` in one operator, where no derivative is asked of it."""
+    return torch.logaddexp(odds, torch.zeros((), dtype=odds.dtype, device=odds.device))
 
 
 def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tuple[Tensor, ...] = ()) -> Tensor:

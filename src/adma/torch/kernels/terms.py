@@ -41,7 +41,13 @@ class Namespace:
         return torch.expm1(x).detach() + (e - e.detach())
 
 
-xp = Namespace()
+class PlainNamespace(Namespace):
+    """The same without derivatives, for engines that write their own."""
+
+    expm1 = staticmethod(torch.expm1)
+
+
+xp, plain_xp = Namespace(), PlainNamespace()
 
 
 def row_dtype(device: torch.device) -> torch.dtype:
