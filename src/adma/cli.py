@@ -78,9 +78,16 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         kind, _, words = message.partition("unrecognized arguments: ")
         if words and not kind:
-            word = words.split()[0]
-            message += nearest(word, [o for action in self._actions for o in action.option_strings])
+            message += nearest(words.split()[0], self._options())
         self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+    def _options(self) -> list[str]:
+        """The options of this command and of those below it: argparse reports an unknown one at the top."""
+        found = [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [option for command in action.choices.values() for option in command._options()]
+        return found
 
 
 def _parser() -> argparse.ArgumentParser:

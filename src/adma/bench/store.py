@@ -107,6 +107,8 @@ class Store:
                     f"--out {self.root}: this folder holds another study ({'; '.join(differences)}); choose "
                     "another folder, or pass --resume to continue there with the settings given now"
                 )
+        elif self.root.exists() and not self.root.is_dir():
+            raise BenchError(f"--out {self.root}: this is a file; choose another name for the results folder")
         elif self.root.exists() and any(self.root.iterdir()):
             raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
         with _explain_os_errors(self.root):

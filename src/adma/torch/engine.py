@@ -125,7 +125,10 @@ def _smoothed(y: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
     if y.dim() == 2:
         work = terms.compute_dtype(z.dtype)
         y = torch.zeros(z.shape, dtype=work, device=z.device).scatter(1, y.unsqueeze(1), 1.0)
-    return y * (1 - label_smoothing) + label_smoothing / z.shape[1] if label_smoothing else y
+    if not label_smoothing:
+        return y
+    # a half type would round the smoothed shares
+    return y.to(terms.compute_dtype(y.dtype)) * (1 - label_smoothing) + label_smoothing / z.shape[1]
 
 
 def _only(keep: Tensor | None, rows: Tensor) -> Tensor:

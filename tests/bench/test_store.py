@@ -1,0 +1,115 @@
+"""The store: whole cells or none, and clear words about folders that are not ours."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adma.bench import store as store_module
+from adma.bench.errors import BenchError
+from adma.bench.store import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult, Store
+from adma.bench.study import Setting, Study
+
+STUDY = Study(Setting("digits", "0123456789abcdef", epochs=2), ("cce", "mse"), (0, 1))
+
+
+def result(cell_index: int = 0, status: str = DONE) -> CellResult:
+    epochs = {name: np.array([1.0, 2.0]) for name in COLUMNS}
+    return CellResult(STUDY.cells()[cell_index], status, "why", 1.5, epochs, {"shared": {"split": "x"}})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    opened = Store(tmp_path / "out")
+    opened.open(STUDY, about={"command": "adma compare digits"})
+    return opened
+
+
+def test_what_is_written_is_read_back(store: Store) -> None:
+    store.write(result())
+    back = store.read(STUDY.cells()[0])
+    assert (back.status, back.reason, back.seconds, back.env) == (DONE, "why", 1.5, {"shared": {"split": "x"}})
+    assert list(back.epochs) == list(COLUMNS)
+    assert back.final("test_accuracy") == 2.0
+    assert [c.status for c in store.results().cells] == [DONE, MISSING, MISSING, MISSING]
+    assert store.results().about == {"command": "adma compare digits"}
+
+
+def test_nan_values_survive(store: Store) -> None:
+    epochs = {**result().epochs, "test_ece_posterior": np.array([np.nan, np.nan])}
+    store.write(CellResult(STUDY.cells()[0], DONE, epochs=epochs))
+    assert np.isnan(store.read(STUDY.cells()[0]).epochs["test_ece_posterior"]).all()
+
+
+def test_a_cell_that_ran_again_replaces_the_failed_one(store: Store) -> None:
+    store.write(result(status=FAILED))
+    store.write(result(status=DIVERGED))
+    assert store.read(STUDY.cells()[0]).status == DIVERGED
+
+
+def test_a_crash_while_writing_leaves_no_cell(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module.pq, "write_table", full)
+    with pytest.raises(BenchError, match="no space left"):
+        store.write(result())
+    assert store.read(STUDY.cells()[0]).status == MISSING
+    assert list(store.cells_dir.iterdir()) == []
+
+
+def test_half_made_folders_are_swept_by_the_next_run(store: Store) -> None:
+    (store.cells_dir / ".part-abc").mkdir()
+    store.open(STUDY, about={})
+    assert list(store.cells_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["status.json", "env.json", "epochs.parquet"])
+def test_a_damaged_cell_is_told_and_counts_as_failed(store: Store, file: str) -> None:
+    store.write(result())
+    path = store.cells_dir / STUDY.cells()[0].key / file
+    path.write_bytes(path.read_bytes()[:10])
+    back = store.read(STUDY.cells()[0])
+    assert back.status == FAILED
+    assert "cannot be read" in back.reason
+
+
+def test_another_study_is_refused_unless_resumed(store: Store) -> None:
+    store.write(result())
+    other = STUDY.with_setting(epochs=3)
+    with pytest.raises(BenchError, match=r"epochs: 2 there, 3 now"):
+        store.open(other, about={})
+    store.open(other, about={}, resume=True)
+    assert store.study() == other
+    store.open(STUDY, about={}, resume=True)
+    assert store.read(STUDY.cells()[0]).status == DONE  # its cells were kept
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(BenchError, match="holds no study"):
+        Store(tmp_path).open(STUDY, about={}, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"study": {}}', '{"study": {"setting": {"color": 1}}}'])
+def test_a_study_file_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(BenchError, match="cannot be read as a study"):
+        Store(tmp_path).results()
+
+
+def test_no_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="holds no study"):
+        Store(tmp_path / "nothing").results()
+
+
+def test_files_are_json_and_parquet_only(store: Store) -> None:
+    store.write(result())
+    names = {p.name for p in (store.cells_dir / STUDY.cells()[0].key).iterdir()}
+    assert names == {"config.json", "env.json", "epochs.parquet", "status.json"}
+    assert json.loads((store.cells_dir / STUDY.cells()[0].key / "config.json").read_text())["loss"] == "cce"

@@ -1,0 +1,53 @@
+"""Keys and seeds: what makes a cell the same cell, and what the losses of a seed share."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from adma.bench.study import Cell, Setting, Study
+
+SETTING = Setting("digits", "0123456789abcdef")
+
+
+def test_a_study_runs_every_loss_with_every_seed_and_seed_by_seed() -> None:
+    cells = Study(SETTING, ("cce", "mse"), (0, 1)).cells()
+    assert [(c.loss, c.seed) for c in cells] == [("cce", 0), ("mse", 0), ("cce", 1), ("mse", 1)]
+
+
+def test_a_cell_and_a_study_survive_their_json_form() -> None:
+    cell = Cell(replace(SETTING, train_size=100), "adma:a=0.26", 3)
+    assert Cell.from_config(cell.config()) == cell
+    study = Study(SETTING, ("cce", "mse"), (0, 1))
+    assert Study.from_config(study.config()) == study
+    assert study.differences(study) == []
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Setting)])
+def test_every_setting_is_part_of_the_key(name: str) -> None:
+    value = getattr(SETTING, name)
+    changed = {str: "other", int: 7, float: 0.123, type(None): 9}[type(value)]
+    other = replace(SETTING, **{name: changed})
+    assert Cell(other, "cce", 0).key != Cell(SETTING, "cce", 0).key
+    assert any(name in d for d in Study(other, ("cce",), (0,)).differences(Study(SETTING, ("cce",), (0,))))
+
+
+def test_loss_and_seed_are_part_of_the_key() -> None:
+    keys = {Cell(SETTING, loss, seed).key for loss in ("cce", "mse") for seed in (0, 1)}
+    assert len(keys) == 4
+
+
+def test_streams_depend_on_data_seed_and_name_but_never_on_the_loss() -> None:
+    cell = Cell(SETTING, "cce", 0)
+    assert cell.stream_seed("order", 1) == Cell(SETTING, "mse", 0).stream_seed("order", 1)
+    assert cell.stream_seed("order", 1) == Cell(replace(SETTING, lr=0.5), "cce", 0).stream_seed("order", 1)
+    others = {
+        cell.stream_seed("order", 2),
+        cell.stream_seed("init"),
+        Cell(SETTING, "cce", 1).stream_seed("order", 1),
+        Cell(replace(SETTING, data_hash="f" * 16), "cce", 0).stream_seed("order", 1),
+    }
+    assert len(others) == 4
+    assert cell.stream_seed("order", 1) not in others
+    assert 0 <= cell.stream_seed("init") < 2**63  # what torch.manual_seed takes
