@@ -17,8 +17,6 @@ from adma.family import Loss
 class Classic(Loss):
     """A loss outside the family."""
 
-    no_posterior: ClassVar[str] = ""
-
 
 @dataclass(frozen=True)
 class MeanSquaredError(Classic):
@@ -34,10 +32,13 @@ class SquaredHinge(Classic):
 
     name: ClassVar[str] = "squared_hinge"
     aliases: ClassVar[tuple[str, ...]] = ("squared-hinge",)
-    no_posterior: ClassVar[str] = (
-        "squared_hinge gives the same minimiser, probability 0, for every class whose posterior is below a "
-        "threshold, so the posteriors cannot be recovered"
-    )
+
+    @property
+    def no_posterior(self) -> str:
+        return (
+            "squared_hinge gives the same minimiser, probability 0, for every class whose posterior is below a "
+            "threshold, so the posteriors cannot be recovered"
+        )
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class Loss:
         """The parameters by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def no_posterior(self) -> str:
+        """Why class posteriors cannot be recovered from a network trained with this loss; empty if they can."""
+        return ""
+
     def bind(self: _Self, **values: Any) -> _Self:
         """A copy with some parameters replaced, unchecked: for values that are arrays (learned, scheduled).
 

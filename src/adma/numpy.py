@@ -146,8 +146,8 @@ def posterior(member: Loss, logits: Any, *, weight: Any = None) -> Array:
     Raises:
         ValueError: the loss does not determine the posteriors.
     """
-    if member.no_posterior:  # type: ignore[attr-defined]
-        raise ValueError(member.no_posterior)  # type: ignore[attr-defined]
+    if member.no_posterior:
+        raise ValueError(member.no_posterior)
     z = np.asarray(logits, dtype=np.float64)
     t = _head(member, z[None] if z.ndim == 1 else z, False)
     log_eta = -t

@@ -62,7 +62,7 @@ def test_compare_on_a_folder_of_images_from_start_to_report(pictures: Path, tmp_
     assert "&lt;b&gt;cats" in page
     assert "<b>cats" not in page
     assert "dogs &amp; co" in page
-    assert "http-equiv=\"Content-Security-Policy\"" in page
+    assert 'http-equiv="Content-Security-Policy"' in page
     cell = next((tmp_path / "out" / "cells").iterdir())
     assert {p.name for p in cell.iterdir()} == {"config.json", "env.json", "epochs.parquet", "status.json"}
 
@@ -159,8 +159,9 @@ def test_a_worker_that_is_killed_costs_one_cell_and_says_so(tmp_path: Path) -> N
 
 
 def test_a_diverged_run_is_named_and_never_run_again(tmp_path: Path) -> None:
-    command = ["compare", "digits", "--loss", "cce", "--loss", "mae", "--seeds", "2", "--epochs", "2", "--optimizer", "sgd",
-               "--lr", "1e15", "--train-size", "60", "--out", "out"]  # fmt: skip
+    losses = ["--loss", "cce", "--loss", "mae"]
+    setting = ["--seeds", "2", "--epochs", "2", "--optimizer", "sgd", "--lr", "1e15", "--train-size", "60"]
+    command = ["compare", "digits", *losses, *setting, "--out", "out"]
     run = adma(*command, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "diverged" in run.stderr
@@ -185,10 +186,9 @@ def test_vectors_from_an_npz_and_from_a_function(tmp_path: Path) -> None:
     )
     for data in ("table.npz", "mine:data"):
         out = "from-" + data.replace(":", "-")
-        run = adma(
-            "compare", data, "--import", "mine", "--loss", "cce", "--loss", "half:q=0.2", "--seeds", "2", "--epochs", "2",
-            "--out", out, cwd=tmp_path,
-        )  # fmt: skip
+        losses = ["--loss", "cce", "--loss", "half:q=0.2"]
+        quick = ["--seeds", "2", "--epochs", "2", "--out", out]
+        run = adma("compare", data, "--import", "mine", *losses, *quick, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
         assert "epochs of mlp" in run.stdout  # chosen for vectors
         assert "half:q=0.2" in run.stdout
@@ -242,7 +242,11 @@ def test_on_a_terminal_one_live_line_counts_the_grid(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_in_one_line_with_exit_code_2(
-    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     try:

@@ -135,9 +135,7 @@ def test_the_loop_does_what_a_plain_loop_does(digits: Dataset) -> None:
 
     c = cell(digits, epochs=1, model="mlp", weight_decay=0.0, optimizer="sgd", lr=0.1)
     result = train(c, digits)
-    split = make_split(
-        digits, seed=c.stream_seed("split"), train_size=300, val_fraction=0.2, test_fraction=0.2
-    )
+    split = make_split(digits, seed=c.stream_seed("split"), train_size=300, val_fraction=0.2, test_fraction=0.2)
     x = torch.tensor(digits.x[split.train]).float()
     mean, std = x.mean(), x.std(correction=0)
     torch.manual_seed(c.stream_seed("init"))

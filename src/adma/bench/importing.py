@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,6 +50,20 @@ def find_function(what: str, text: str) -> Any:
     if not callable(found):
         raise BenchError(f"{what}: {function_name} is {type(found).__name__} and cannot be called")
     return found
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Import the user's modules, such as those that register losses; also from the current folder.
+
+    Raises:
+        BenchError: an import fails.
+    """
+    with current_folder_importable():
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except (Exception, SystemExit) as error:
+                raise BenchError(f"--import {module} failed: {type(error).__name__}: {error}") from error
 
 
 @contextmanager

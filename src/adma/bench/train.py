@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from adma.bench.data.splits import make_split
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
+from adma.torch.flexible import CallLoss
 
 _EVAL_BATCH = 1024  # bounds the memory of evaluation; the numbers do not depend on it beyond rounding
 
@@ -62,6 +64,7 @@ def train(
     initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
     optimizer = _optimizer(setting, model)
     loss_fn = adma.make_loss(cell.loss)
+    assert isinstance(loss_fn, CallLoss)
     vary = augment.parse(setting.augment)
 
     n = len(y["train"])
@@ -96,7 +99,7 @@ def train(
         row = {"epoch": epoch, "train_loss": float(total / n), "train_accuracy": float(correct / n)}
         finite = np.isfinite(row["train_loss"])
         for part in ("val", "test"):
-            logits = _logits(model, lambda s, part=part: batch_of(part, s), len(y[part]))
+            logits = _logits(model, partial(batch_of, part), len(y[part]))
             finite = finite and bool(torch.isfinite(logits).all())
             row |= {f"{part}_{key}": value for key, value in measures(logits, y[part], loss_fn).items()}
         row["seconds"] = time.perf_counter() - clock
@@ -127,7 +130,7 @@ def train(
     return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env)
 
 
-def measures(logits: Tensor, target: Tensor, loss_fn: nn.Module) -> dict[str, float]:
+def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, float]:
     """Accuracy, and the quality of the probabilities: of the softmax, and of the posterior that the loss recovers.
 
     Args:
@@ -143,7 +146,7 @@ def measures(logits: Tensor, target: Tensor, loss_fn: nn.Module) -> dict[str, fl
         return dict.fromkeys(("accuracy", "nll", "ece", "nll_posterior", "ece_posterior"), float("nan"))
     classes = logits.shape[1]
     probabilities = {"": torch.softmax(logits.double(), 1)}
-    if not loss_fn.member.no_posterior:
+    if not loss_fn.no_posterior:
         probabilities["_posterior"] = loss_fn.posterior(logits.double())
     found = {
         "accuracy": float(multiclass_accuracy(logits, target, classes, average="micro")),

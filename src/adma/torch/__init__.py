@@ -1,6 +1,5 @@
 """The PyTorch half: drop-in losses as functions (`adma.functional`) and as modules."""
 
-from adma.torch import functional
 from adma.torch.classic import BiTemperedLoss, MeanSquaredErrorLoss, SquaredHingeLoss
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
 from adma.torch.make import make_loss
@@ -37,6 +36,5 @@ __all__ = [
     "MeanSquaredErrorLoss",
     "Poly1Loss",
     "SquaredHingeLoss",
-    "functional",
     "make_loss",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
-from torch import Tensor
 
 
 def binary_flexible_loss(

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from torch.nn import _reduction
 
-import torch
 from adma import _check
 from adma.torch.kernels.choose import in_dual_level, transforming
-from torch import Tensor
 
 # how far the sum of a row of probabilities may be from 1, by the type that they come in
 _SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from adma import classic
 from adma.torch.engine import dense_loss
 from adma.torch.flexible import CallLoss, Shape
 from adma.torch.kernels import terms
 from adma.torch.posterior import class_nll, normalised
-from torch import Tensor
 
 
 def mean_squared_error(
@@ -108,7 +109,9 @@ def bi_tempered_loss(
 
 
 def tempered_nll(z: Tensor, t2: float) -> Tensor:
-    """`-log softmax_t2(z)` over dim 1 of (N, C, ...): `softmax_t(z) = exp_t(z - lambda)`, lambda such that they sum to 1.
+    """`-log softmax_t2(z)` over dim 1 of (N, C, ...).
+
+    `softmax_t(z) = exp_t(z - lambda)`, with lambda such that the probabilities sum to 1.
 
     Raises:
         ValueError: t2 is outside (0, 5].

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import eager, terms
-from torch import Tensor
 
 # (t, y) -> rows: from every class's negative log-likelihood and probability (n, C, m), the loss (n, m)
 DenseLoss = Callable[[Tensor, Tensor], Tensor]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
+from torch import Tensor, nn
+
 from adma import _check
-from adma.family import Member
+from adma.family import Loss, Member
 from adma.spec import format_spec
 from adma.torch import checks
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.engine import flexible_loss
 from adma.torch.posterior import binary_posterior, posterior
-from torch import Tensor, nn
 
 _V = TypeVar("_V")
 
@@ -55,6 +56,7 @@ class CallLoss(nn.Module):
     """
 
     weight: Tensor | None
+    member: Loss
 
     def __init__(
         self,
@@ -98,6 +100,11 @@ class CallLoss(nn.Module):
         said = [f"{k}={v!r}" for k, v in self._options().items() if k in defaults and v != defaults[k]]
         weight = [] if self.weight is None else [f"weight=({self.weight.numel()},)"]
         return ", ".join(self._shape_repr() + weight + said)
+
+    @property
+    def no_posterior(self) -> str:
+        """Why `posterior` refuses; empty if it does not."""
+        return self.member.no_posterior
 
     def posterior(self, input: Tensor) -> Tensor:
         """Class probabilities from a network's output; see `adma.functional.posterior`."""

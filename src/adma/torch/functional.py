@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+
 from adma import family
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.classic import bi_tempered_loss, mean_squared_error, squared_hinge
 from adma.torch.engine import flexible_loss
 from adma.torch.posterior import binary_posterior, posterior
-from torch import Tensor
 
 __all__ = [
     "adma_loss",

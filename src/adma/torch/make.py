@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from adma import classic, family
 from adma.family import Loss, Member
 from adma.spec import parse
 from adma.torch import modules
 from adma.torch.classic import BiTemperedLoss, MeanSquaredErrorLoss, SquaredHingeLoss
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
-from torch import nn
 
 # a member registered from outside has no class of its own: it becomes a FlexibleLoss
 _MODULES: dict[type[Loss], tuple[type[nn.Module], type[nn.Module] | None]] = {

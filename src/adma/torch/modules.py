@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 
 import torch  # noqa: F401  (used by the examples)
+from torch import Tensor
+
 from adma import family
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss, Shape
-from torch import Tensor
 
 
 class CrossEntropyLoss(FlexibleLoss):
@@ -223,7 +224,7 @@ class Poly1Loss(FlexibleLoss):
 
 
 class BinaryCrossEntropyLoss(BinaryFlexibleLoss):
-    """Cross-entropy, `t`, of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Cross-entropy, `t`; one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
     """
@@ -240,7 +241,7 @@ class BinaryCrossEntropyLoss(BinaryFlexibleLoss):
 
 
 class BinaryAdmaLoss(BinaryFlexibleLoss):
-    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5), of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5); one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
 
@@ -270,7 +271,7 @@ class BinaryAdmaLoss(BinaryFlexibleLoss):
 
 
 class BinaryGeneralizedCrossEntropyLoss(BinaryFlexibleLoss):
-    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018), of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018); one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
 
@@ -294,7 +295,7 @@ class BinaryGeneralizedCrossEntropyLoss(BinaryFlexibleLoss):
 
 
 class BinaryMeanAbsoluteErrorLoss(BinaryFlexibleLoss):
-    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017), of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017); one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
     """
@@ -311,7 +312,7 @@ class BinaryMeanAbsoluteErrorLoss(BinaryFlexibleLoss):
 
 
 class BinaryFocalLoss(BinaryFlexibleLoss):
-    """Focal loss, `(1 - p)^gamma t` (Lin 2017), of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Focal loss, `(1 - p)^gamma t` (Lin 2017); one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
 
@@ -335,7 +336,7 @@ class BinaryFocalLoss(BinaryFlexibleLoss):
 
 
 class BinaryPoly1Loss(BinaryFlexibleLoss):
-    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022), of binary labels; drop-in for `torch.nn.BCEWithLogitsLoss`.
+    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022); one logit a label, as `BCEWithLogitsLoss`.
 
     Arguments, shapes and errors: as `BinaryFlexibleLoss`.
 

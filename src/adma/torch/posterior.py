@@ -7,10 +7,11 @@ Where the loss is strictly convex in p, the minimiser of the risk at a point wit
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
-from torch import Tensor
 
 
 def posterior(

@@ -7,8 +7,8 @@ import textwrap
 
 import numpy as np
 import pytest
-
 import torch
+
 from adma.bench.data.arrays import from_mapping
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-
 import torch
+
 from adma.bench.data.augment import NUM_DRAWS, Augment, parse
 from adma.bench.errors import BenchError
 

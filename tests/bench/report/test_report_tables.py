@@ -7,10 +7,10 @@ import io
 import numpy as np
 import pytest
 import report_fakes as fakes
+import torch
 from rich.console import Console
 
 import adma
-import torch
 from adma.bench.report import comparison_table, paste_line
 from adma.bench.statistics import summarise
 from adma.spec import known

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from adma._check import nearest
 from adma.bench.errors import BenchError
-from torch import Tensor
 
 NONE = "none"
 # As the paper on these losses trained.

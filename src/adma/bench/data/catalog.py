@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from adma.bench.data.imported import call_function
 from adma.bench.data.npz import read_npz
 from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS
 from adma.bench.errors import BenchError
-from adma.bench.importing import is_function_name
+from adma.bench.importing import import_modules, is_function_name
 
 KNOWN: dict[str, str] = {
     "digits": "1,797 handwritten digits of 8 x 8 pixels, bundled with scikit-learn; needs no download",
@@ -42,6 +43,7 @@ def load(
     data_dir: Path | None = None,
     image_size: tuple[int, int] | None = None,
     skip_bad: bool = False,
+    modules: Sequence[str] = (),
 ) -> Dataset:
     """The data set called `data`.
 
@@ -52,10 +54,12 @@ def load(
             What is not there is downloaded.
         image_size: (height, width) in pixels that images are resized to; None keeps them, but see `folder`.
         skip_bad: leave out (and name in the notes) files of a folder that are no readable images.
+        modules: the user's own, imported first: they may register losses, or hold what `data` names.
 
     Raises:
         BenchError: whatever keeps the data set from being read, with what to do.
     """
+    import_modules(modules)
     image_size = _checked_size(image_size)
     if not data.strip():
         raise BenchError(f"DATA is empty; give {ACCEPTED}")
@@ -77,11 +81,6 @@ def load(
             f"{', '.join(KNOWN)}; give {ACCEPTED}"
         )
     return _resized(dataset, image_size)
-
-
-def default_epochs(name: str) -> int:
-    """How many epochs suit a known data set on a laptop; 10 for any other."""
-    return 10
 
 
 def _expanded(data: str | Path) -> Path:

@@ -51,8 +51,8 @@ class LocalEngine:
                     workers[connection] = (process, cell)
                     connection.send(cell)
                     yield Began(cell)
-                for connection in wait(list(workers)):
-                    assert isinstance(connection, Connection)
+                ready = [connection for connection in wait(list(workers)) if isinstance(connection, Connection)]
+                for connection in ready:
                     process, cell = workers[connection]
                     try:
                         kind, value = connection.recv()

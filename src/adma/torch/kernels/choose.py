@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch.autograd import forward_ad
-
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 class Choice(NamedTuple):

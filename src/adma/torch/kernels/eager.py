@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from adma.torch.kernels import terms
 from adma.torch.kernels.choose import batched, choose, transforming
 from adma.torch.kernels.terms import Shape
-from torch import Tensor
 
 # elements of a block: 1 MiB of float32, the best of 2^15 to 2^19 measured on a 2-core AMD EPYC; a GPU wants few
 # launches instead
@@ -86,7 +87,7 @@ class _IndexRows(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
         z, target, level, total, odds, *rest = ctx.saved_tensors
         keep = rest[0] if rest else None
         if torch.is_grad_enabled() or transforming() or batched(grad):  # to be differentiated again, or batched
@@ -154,7 +155,7 @@ class _DenseRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         z, target = ctx.saved_tensors
         wanted = [t for t, needs in zip((z, target), ctx.needs_input_grad, strict=False) if needs]
         if torch.is_grad_enabled() or transforming() or batched(grad):
