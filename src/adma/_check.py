@@ -22,7 +22,10 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
         raise TypeError(
             f"{name} must be a real number in {_interval(low, high, open_low)}, got {value!r} ({kind}){_tail(hint)}"
         )
-    number = float(value)
+    try:
+        number = float(value) + 0.0  # -0.0 becomes 0.0: equal parameters are written alike
+    except OverflowError:
+        number = math.inf  # an int or fraction beyond the floats
     infinite = number in (math.inf, -math.inf)
     if infinite or not low <= number <= high or (open_low and number == low):  # NaN fails the comparison
         raise ValueError(f"{name} must be in {_interval(low, high, open_low)}, got {value!r}{_tail(hint)}")

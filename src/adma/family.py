@@ -83,18 +83,18 @@ class Member(Loss):
     @property
     def supremum(self) -> float:
         """The limit of psi for t -> inf: what a hopeless sample costs."""
-        return float(self.psi(numpy.float64(numpy.inf)))
+        return float(self.psi(numpy.float64(numpy.inf), numpy))
 
     @property
     def slope_at_zero(self) -> float:
         """The limit of the slope for t -> 0: the weight of a sample that is surely right."""
-        return float(self.slope(numpy.float64(0.0)))
+        return float(self.slope(numpy.float64(0.0), numpy))
 
     @property
     def convex(self) -> bool:
         """Whether the loss is convex in p on (0, 1]. By default looked at on a grid; give the exact answer."""
         p = numpy.linspace(1e-6, 1.0, 20_001)
-        rate = self.slope(-numpy.log(p)) / p  # -dL/dp, falling in p where L is convex
+        rate = self.slope(-numpy.log(p), numpy) / p  # -dL/dp, falling in p where L is convex
         return bool(numpy.all(numpy.diff(rate) <= 1e-9 * numpy.abs(rate[1:])))
 
     @property

@@ -28,16 +28,20 @@ def register(cls: _L) -> _L:
     """Make a loss known by its `name` and `aliases`; also usable as a class decorator.
 
     Raises:
-        TypeError: not a frozen dataclass derived from `adma.family.Loss`, or an abstract one without a name.
-        ValueError: the name is not an identifier, or belongs to another loss.
+        TypeError: not a frozen dataclass derived from `adma.family.Loss`.
+        ValueError: the name (or an alias) is missing, is not an identifier, or belongs to another loss.
     """
     if not (inspect.isclass(cls) and issubclass(cls, Loss) and is_dataclass(cls)):
         raise TypeError(f"register takes a frozen dataclass derived from adma.family.Member, got {cls!r}")
+    if "__dataclass_fields__" not in vars(cls):  # inherited: its own parameters would go unseen
+        raise TypeError(f"{cls.__name__} must be a frozen dataclass: put @dataclass(frozen=True) below @register")
     if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise TypeError(f"{cls.__name__} must be a frozen dataclass: a spec stands for one value")
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+    name: Any = getattr(cls, "name", None)
+    if not _is_word(name):
         raise ValueError(f"{cls.__name__}.name must be a word such as 'adma', got {name!r}")
+    if not (isinstance(cls.aliases, tuple) and all(map(_is_word, cls.aliases))):
+        raise ValueError(f"{cls.__name__}.aliases must be a tuple of words such as ('ce',), got {cls.aliases!r}")
     for word in (name, *cls.aliases):
         holder = _REGISTRY.get(_ALIASES.get(word, word))
         if holder is not None and _path(holder) != _path(cls):
@@ -45,6 +49,10 @@ def register(cls: _L) -> _L:
     _REGISTRY[name] = cls
     _ALIASES.update(dict.fromkeys(cls.aliases, name))
     return cls
+
+
+def _is_word(name: Any) -> bool:
+    return isinstance(name, str) and name.replace("-", "_").isidentifier()
 
 
 def _path(cls: type) -> str:
@@ -108,8 +116,17 @@ def format_spec(loss: Loss) -> str:
         value = getattr(loss, f.name)
         if index and value == f.default:
             continue
-        parts.append(f"{f.name}={str(value).lower() if isinstance(value, bool) else repr(value)}")
+        parts.append(f"{f.name}={_write(value)}")
     return f"{loss.name}:{','.join(parts)}" if parts else loss.name
+
+
+def _write(value: Any) -> str:
+    """What `_read` reads back: NumPy's scalars and strings not as their repr."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value
+    return repr(float(value)) if isinstance(value, float) else repr(value)
 
 
 def canonical(text: str) -> str:

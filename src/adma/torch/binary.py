@@ -64,10 +64,7 @@ def binary_flexible_loss(
     on = member.psi(terms.softplus(-z), terms.xp)
     off = member.psi(terms.softplus(z), terms.xp)
     share = y if pos_weight is None else y * pos_weight.to(rows)
-    # a side without share counts nothing, even where its psi is infinite
-    loss = torch.where(y == 0, torch.zeros_like(z), share * on) + torch.where(
-        y == 1, torch.zeros_like(z), (1 - y) * off
-    )
+    loss = terms.weighed(share, on) + terms.weighed(1 - y, off)
     if weight is not None:
         loss = loss * weight.to(rows)
     if reduction == "mean":

@@ -6,8 +6,6 @@ defines them and the paper used them, not on logits.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -208,19 +206,34 @@ class SquaredHingeLoss(CallLoss):
 class BiTemperedLoss(CallLoss):
     """Bi-tempered logistic loss (Amid 2019), with the call of `torch.nn.CrossEntropyLoss`.
 
+    Arguments, shapes and errors: as `CallLoss`.
+
     Args:
         t1: temperature of the logarithm, in [0, 1].
         t2: temperature of the softmax, in (0, 5].
-        call: the arguments of `torch.nn.CrossEntropyLoss`, in its order, and `from_probabilities`.
-        options: the same by name.
     """
 
     member: classic.BiTempered
     t1 = Shape[float]()
     t2 = Shape[float]()
 
-    def __init__(self, *call: Any, t1: float = 0.8, t2: float = 1.2, **options: Any) -> None:
-        super().__init__(*call, **options)
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        t1: float = 0.8,
+        t2: float = 1.2,
+        from_probabilities: bool = False,
+    ) -> None:
+        super().__init__(
+            weight, size_average, ignore_index, reduce, reduction, label_smoothing,
+            from_probabilities=from_probabilities,
+        )  # fmt: skip
         self.member = classic.BiTempered(t1, t2)
 
     def _shape_repr(self) -> list[str]:
@@ -239,5 +252,7 @@ class BiTemperedLoss(CallLoss):
 
 def _weighted_posterior(t: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
     if weight is not None:
+        if bool((weight <= 0).any()):
+            raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
         t = t + torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
     return normalised(-t, like)

@@ -59,10 +59,15 @@ def flexible_loss(
     """
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
+
+    def psi(t: Tensor) -> Tensor:
+        value: Tensor = member.psi(t, terms.xp)
+        return value
+
     if call.hard and label_smoothing == 0:
         if from_probabilities:
             p = call.z.gather(1, call.target.unsqueeze(1)).squeeze(1)
-            rows = terms.psi_of_probability(member, p)
+            rows = terms.at_probability(psi, p)
             rows = _only(call.keep, rows)
         else:
             rows = eager.index_rows(call.z, call.target, member, call.keep)
@@ -73,14 +78,13 @@ def flexible_loss(
     def dense(z: Tensor, y: Tensor) -> Tensor:
         y = _smoothed(y, z, label_smoothing)
         if from_probabilities:
-            psi = terms.psi_of_probability(member, z)
+            cost = terms.at_probability(psi, z)
         else:
-            psi = member.psi(terms.nll_all(z), terms.xp)
-        share = y.to(psi.dtype)
+            cost = psi(terms.nll_all(z))
+        share = y.to(cost.dtype)
         if weight is not None:
-            share = share * weight.to(psi.dtype).unsqueeze(1)
-        # a class without share counts nothing, even where its psi is infinite
-        return torch.where(share == 0, share, share * psi).sum(1)
+            share = share * weight.to(cost.dtype).unsqueeze(1)
+        return terms.weighed(share, cost).sum(1)
 
     return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
 
@@ -103,12 +107,16 @@ def dense_loss(
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
 
     def dense(z: Tensor, y: Tensor) -> Tensor:
-        t = -torch.log(z.to(terms.row_dtype(z.device))) if from_probabilities else head(z)
-        rows = loss(t, _smoothed(y, z, label_smoothing).to(t.dtype))
+        share = _smoothed(y, z, label_smoothing).to(terms.row_dtype(z.device))
+
+        def of_nll(t: Tensor) -> Tensor:
+            return loss(t, share.to(t.dtype))
+
+        rows = terms.at_probability(of_nll, z) if from_probabilities else of_nll(head(z))
         if weight is None:
             return rows
-        scale = weight[y] if y.dim() == 2 else (weight.unsqueeze(1) * y).sum(1)
-        return rows * scale.to(rows.dtype)
+        w = weight.to(rows.dtype)
+        return rows * (w[y] if y.dim() == 2 else (w.unsqueeze(1) * y.to(rows.dtype)).sum(1))
 
     return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
 

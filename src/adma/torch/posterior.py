@@ -36,7 +36,9 @@ def posterior(
     if member.no_posterior:
         raise ValueError(f"no posteriors: {member.no_posterior}")
     t = class_nll(input, from_probabilities)
-    log_eta = -t - member.log_slope(t, terms.xp)
+    possible = t < torch.inf  # a masked class stays impossible; its own terms are inf - inf
+    finite = torch.where(possible, t, torch.ones_like(t))
+    log_eta = torch.where(possible, -finite - member.log_slope(finite, terms.xp), float("-inf"))
     if weight is not None:
         if bool((weight <= 0).any()):
             raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
@@ -53,6 +55,7 @@ def binary_posterior(member: Member, input: Tensor, *, pos_weight: Tensor | None
     z = input.to(terms.row_dtype(input.device))
     on, off = terms.softplus(-z), terms.softplus(z)
     odds = z - member.log_slope(on, terms.xp) + member.log_slope(off, terms.xp)
+    odds = torch.where(z.isinf(), z, odds)  # where the terms are inf - inf
     if pos_weight is not None:
         odds = odds - torch.log(pos_weight.to(z.dtype))
     return torch.sigmoid(odds).to(checks.result_dtype(input))
@@ -62,7 +65,8 @@ def class_nll(input: Tensor, from_probabilities: bool = False) -> Tensor:
     """`t = -log p` of every class, (N, C, ...), from logits or probabilities of shape (C), (N, C) or (N, C, ...)."""
     checks.floating("input", input)
     z = input.unsqueeze(0) if input.dim() == 1 else input
-    return -torch.log(z.to(terms.row_dtype(z.device))) if from_probabilities else terms.nll_all(z)
+    z = z.to(terms.row_dtype(z.device))
+    return -torch.log(z) if from_probabilities else terms.nll_all(z)
 
 
 def normalised(log_eta: Tensor, like: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, np.ndarray, np
     if not hasattr(loss, "psi"):
         return None
     t = -np.log(p)
-    return spec, np.asarray(loss.psi(t)), np.asarray(loss.slope(t))
+    return spec, np.asarray(loss.psi(t, np)), np.asarray(loss.slope(t, np))
 
 
 def _canvas(panels: int, labels: Sequence[str], *, note: str = "") -> tuple[Figure, list[Axes]]:

@@ -133,7 +133,8 @@ def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tup
         weights: tensors that `function` closes over; if one of them wants a gradient, nothing is blocked.
     """
     closed = any(w.requires_grad for w in weights)
-    if closed or z.numel() <= _block_size(z) or choose(z, target).engine != "eager":
+    # the engine first: asked of a graph's changing size, the block's would become a guard on it
+    if closed or choose(z, target).engine != "eager" or z.numel() <= _block_size(z):
         return function(z, target)
     return _DenseRows.apply(z, target, function)
 

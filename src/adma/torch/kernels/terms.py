@@ -9,6 +9,7 @@ and it keeps `exp(-a t)` exact for large t, where the rounding of t alone would 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -141,16 +142,20 @@ def nll_all(z: Tensor) -> Tensor:
     return torch.log1p(rest.sum(1, keepdim=True)) + gap
 
 
-def psi_of_probability(shape: Shape, p: Tensor) -> Tensor:
-    """Psi at `t = -log p` of a given probability, with a gradient that is never NaN.
+def at_probability(function: Callable[[Tensor], Tensor], p: Tensor) -> Tensor:
+    """`function(t)` at `t = -log p` of a given probability, with a gradient that is never NaN.
 
     Below the smallest normal number of p's type the gradient in p, which may be infinite there, is the one at
     that number; the value is exact.
     """
     tiny = torch.finfo(p.dtype).tiny
     p = p.to(row_dtype(p.device))
-    low = p < tiny
-    lifted = torch.where(low, p + (tiny - p).detach(), p)
-    loss: Tensor = shape.psi(-torch.log(lifted), xp)
-    exact: Tensor = shape.psi(-torch.log(p.detach()), xp)
-    return loss + torch.where(low, exact - loss, torch.zeros_like(loss)).detach()
+    lifted = torch.where(p < tiny, p + (tiny - p).detach(), p)
+    loss = function(-torch.log(lifted))
+    exact = function(-torch.log(p.detach()))
+    return loss + torch.where(exact == loss, torch.zeros_like(loss), exact - loss).detach()
+
+
+def weighed(share: Tensor, cost: Tensor) -> Tensor:
+    """`share * cost`, where no share of an infinite cost is 0, with derivatives in both."""
+    return share * torch.where((share == 0) & cost.isinf(), torch.zeros_like(cost), cost)
