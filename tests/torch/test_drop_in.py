@@ -187,11 +187,10 @@ def test_the_type_of_the_result_is_torchs(name, dtype):
     theirs = nn.BCEWithLogitsLoss() if binary else nn.CrossEntropyLoss()
     z, y = Z.clone().to(dtype).requires_grad_(), B if binary else Y
     assert ours(z, y).dtype == theirs(z, y.to(dtype) if binary else y).dtype == dtype
-    if not binary:  # torch's binary loss on the CPU is on none of autocast's lists
-        with torch.autocast("cpu", torch.bfloat16):
-            assert ours(z, y).dtype == theirs(z, y).dtype == torch.float32
-            (gradient,) = torch.autograd.grad(ours(z, y), z)
-        assert gradient.dtype == dtype
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(z, y).dtype == theirs(z, y.to(dtype) if binary else y).dtype == torch.float32
+        (gradient,) = torch.autograd.grad(ours(z, y), z)
+    assert gradient.dtype == dtype
 
 
 def test_autocast_of_a_network():
