@@ -22,6 +22,8 @@ from adma.cli import main
 ADMA = [sys.executable, "-m", "adma.cli"]
 QUICK = ["--seeds", "2", "--epochs", "1", "--train-size", "60", "--loss", "cce", "--loss", "adma:a=0.3"]
 
+LONGER = ["--epochs", "3", "--jobs", "2"]  # so that a signal finds something to interrupt
+
 
 def adma(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*ADMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
@@ -92,8 +94,10 @@ def test_the_same_command_twice_gives_the_same_numbers_and_runs_nothing_again(tm
 
 def start(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*ADMA, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [*ADMA, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a shell's background job ignores SIGINT and hands that down; a user at a terminal does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for_cells(root: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -108,7 +112,7 @@ def wait_for_cells(root: Path, count: int, process: subprocess.Popen[str]) -> No
 def test_killed_and_started_again_it_ends_with_the_numbers_of_one_run(
     tmp_path: Path, kind: signal.Signals, uninterrupted: dict[str, dict[str, list[float]]]
 ) -> None:
-    command = ["compare", "digits", *QUICK, "--out", "out", "--jobs", "2"]
+    command = ["compare", "digits", *QUICK, *LONGER, "--out", "out"]
     process = start(command, tmp_path)
     wait_for_cells(tmp_path / "out", 1, process)
     os.killpg(process.pid, kind) if kind == signal.SIGINT else process.send_signal(kind)
@@ -130,7 +134,7 @@ def test_killed_and_started_again_it_ends_with_the_numbers_of_one_run(
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[float]]]:
     root = tmp_path_factory.mktemp("uninterrupted")
-    run = adma("compare", "digits", *QUICK, "--out", "out", "--jobs", "2", cwd=root)
+    run = adma("compare", "digits", *QUICK, *LONGER, "--out", "out", cwd=root)
     assert run.returncode == 0, run.stderr
     return rows_of(root / "out")
 

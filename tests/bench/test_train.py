@@ -154,4 +154,4 @@ def test_the_loop_does_what_a_plain_loop_does(digits: Dataset) -> None:
     logits = model((torch.tensor(digits.x[split.test]).float() - mean) / std)
     assert result.final("train_loss") == pytest.approx(total / 300, rel=1e-4)
     expected = F.cross_entropy(logits, torch.tensor(digits.y[split.test]))
-    assert result.final("test_nll") == pytest.approx(float(expected), rel=1e-3)
+    assert result.final("test_nll") == pytest.approx(expected.item(), rel=1e-3)

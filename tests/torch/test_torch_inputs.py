@@ -189,3 +189,10 @@ def test_a_mean_over_nothing_is_zero_with_zero_gradients(loss):
         assert value.item() == 0
         assert gradient.shape == x.shape
         assert not gradient.any()
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_an_index_in_a_list_of_one_is_taken_for_unbatched_logits(reduction):
+    logits, target = torch.randn(4, dtype=torch.float64), torch.tensor([2])
+    expected = torch.nn.functional.cross_entropy(logits, target, reduction=reduction)
+    torch.testing.assert_close(functional.cross_entropy(logits, target, reduction=reduction), expected)

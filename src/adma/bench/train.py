@@ -52,9 +52,10 @@ def train(
         val_fraction=setting.val_fraction,
         test_fraction=setting.test_fraction,
     )
-    x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in ("train", "val", "test")}
-    y = {part: torch.from_numpy(dataset.y[getattr(split, part)]).to(device) for part in ("train", "val", "test")}
-    mean, scale = _normalisation(x["train"])
+    parts = ("train", "val", "test")
+    mean, scale = (t.to(device) for t in _normalisation(torch.from_numpy(dataset.x[split.train])))
+    x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in parts}
+    y = {part: torch.from_numpy(dataset.y[getattr(split, part)]).to(device) for part in parts}
 
     def batch_of(part: str, index: Tensor | slice) -> Tensor:
         return (x[part][index].float() - mean) * scale
@@ -83,7 +84,8 @@ def train(
         torch.manual_seed(cell.stream_seed("dropout", epoch))
 
         model.train()
-        total, correct = torch.zeros((), dtype=torch.float64, device=device), torch.zeros((), device=device)
+        losses: list[Tensor] = []  # summed at the end, so that a GPU is not waited for
+        correct = torch.zeros((), dtype=torch.int64, device=device)
         for index in _batches(order.to(device), setting.batch_size):
             inputs, target = batch_of("train", index), y["train"][index]
             if vary is not None and draws is not None:
@@ -93,15 +95,16 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total += loss.detach().double() * len(index)
+            losses.append(loss.detach() * len(index))
             correct += (logits.detach().argmax(1) == target).sum()
 
-        row = {"epoch": epoch, "train_loss": float(total / n), "train_accuracy": float(correct / n)}
+        total = torch.stack(losses).cpu().double().sum()
+        row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
         finite = np.isfinite(row["train_loss"])
         for part in ("val", "test"):
-            logits = _logits(model, partial(batch_of, part), len(y[part]))
+            logits = _logits(model, partial(batch_of, part), len(y[part])).cpu()
             finite = finite and bool(torch.isfinite(logits).all())
-            row |= {f"{part}_{key}": value for key, value in measures(logits, y[part], loss_fn).items()}
+            row |= {f"{part}_{key}": value for key, value in measures(logits, y[part].cpu(), loss_fn).items()}
         row["seconds"] = time.perf_counter() - clock
         rows.append(row)
         if on_epoch is not None:

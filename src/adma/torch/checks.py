@@ -109,6 +109,8 @@ def canonical(
 
     rest = input.shape[:class_dim] + input.shape[class_dim + 1 :]
     hard = target.shape != input.shape
+    if input.dim() == 1 and hard and target.shape == (1,):
+        target = target.reshape(())  # torch takes an index in a list of one, too
     if hard:
         if target.is_floating_point():
             raise ValueError(
