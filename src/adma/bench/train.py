@@ -26,7 +26,7 @@ from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
 from adma.torch.flexible import CallLoss
 
-_EVAL_BATCH = 128  # bounds the memory of evaluation; larger ones are no faster on a CPU
+_EVAL_BATCH = 128  # bounds the memory of evaluation
 
 
 def train(

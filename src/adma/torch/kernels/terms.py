@@ -4,7 +4,7 @@ Everything here is exact to every order of differentiation, and goes through aut
 `torch.func` and `torch.compile` alike, because it is made of ordinary operators only.
 
 Rows are computed in float64 where the device has it: a row is one number in C, so this costs next to nothing,
-and it keeps `exp(-a t)` exact for large t, where the rounding of t alone would cost five digits in float32.
+and it keeps `exp(-a t)` exact for large t, where the rounding of t alone would cost 4e-6 in float32.
 """
 
 from __future__ import annotations
