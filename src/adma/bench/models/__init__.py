@@ -1,0 +1,18 @@
+"""The networks that the bench trains: the paper's ConvNet and ResNet34, a small MLP for vectors, and the user's own."""
+
+from adma.bench.models.build import BUILT_IN, build_model, canonical_model, check_model
+from adma.bench.models.convnet import ConvNet
+from adma.bench.models.groups import parameter_groups
+from adma.bench.models.mlp import MLP
+from adma.bench.models.resnet import ResNet34
+
+__all__ = [
+    "BUILT_IN",
+    "MLP",
+    "ConvNet",
+    "ResNet34",
+    "build_model",
+    "canonical_model",
+    "check_model",
+    "parameter_groups",
+]

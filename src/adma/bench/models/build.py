@@ -1,0 +1,114 @@
+"""From a model's spec to a network: `convnet:activation=relu`, `resnet34`, `mlp`, `package.module:function`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adma._check import nearest
+from adma.bench import _options
+from adma.bench.errors import BenchError
+from adma.bench.importing import current_folder_importable, find_function, is_function_name
+from adma.bench.models.convnet import ConvNetOptions, convnet
+from adma.bench.models.mlp import MLP, MLPOptions
+from adma.bench.models.resnet import ResNet34, ResNet34Options
+
+_KNOWN: dict[str, type[Any]] = {"convnet": ConvNetOptions, "mlp": MLPOptions, "resnet34": ResNet34Options}
+BUILT_IN = tuple(_KNOWN)
+
+
+def canonical_model(text: str) -> str:
+    """A model's spec in its one spelling: keys in a fixed order, defaults left out; a function's name as it is.
+
+    Nothing is imported or built.
+
+    Raises:
+        BenchError: an unknown name or key, a repeated key, a value that its key does not take.
+    """
+    if isinstance(text, str) and is_function_name(text):
+        return text
+    return _options.format_spec(*_parse(text))
+
+
+def build_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A network by its spec, with fresh weights from torch's global generator.
+
+    Args:
+        name: "convnet" (images), "resnet34" (images) or "mlp" (anything), with options as `ConvNetOptions` and
+            `ResNet34Options` have them ("convnet:kernel=5"); or `package.module:function`, called with
+            `in_channels` and `num_classes`; in_channels is the first axis of a sample.
+        sample_shape: (C, H, W) of images, (D) of vectors.
+        num_classes: of the logits.
+
+    Raises:
+        BenchError: an unknown name or option, a network that does not fit the samples, pretrained weights that
+            cannot be had, a function that fails.
+    """
+    if isinstance(name, str) and is_function_name(name):
+        return _call(name, sample_shape, num_classes)
+    kind, options = _parse(name)
+    if kind == "mlp":
+        return MLP(math.prod(sample_shape), num_classes)
+    if len(sample_shape) != 3:
+        raise BenchError(f"--model {name} takes images (C, H, W), the samples are {sample_shape}; try --model mlp")
+    channels, height, width = sample_shape
+    if kind == "convnet":
+        return convnet(channels, num_classes, (height, width), options)
+    return ResNet34(channels, num_classes, (height, width), weights=options.weights, top=options.top, size=options.size)
+
+
+def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> None:
+    """Build once and pass two empty samples through, so that a misfit is told before anything trains.
+
+    Raises:
+        BenchError: as `build_model`, or the network has nothing to train, fails on such samples, or gives another
+            shape than (N, classes).
+    """
+    with torch.random.fork_rng():
+        model = build_model(name, sample_shape, num_classes).eval()
+        try:
+            with torch.no_grad():
+                output = model(torch.zeros(2, *sample_shape))
+        except Exception as error:
+            message = f"--model {name} fails on samples of shape {sample_shape}: {type(error).__name__}: {error}"
+            raise BenchError(message) from error
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if shape != (2, num_classes):
+        raise BenchError(f"--model {name}: for 2 samples it must give logits (2, {num_classes}), got {shape}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise BenchError(f"--model {name}: it has no parameter to train; set requires_grad on some")
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    if isinstance(text, str) and text.partition(":")[0].strip() not in _KNOWN:
+        raise BenchError(
+            f"--model {text}: not known{nearest(text.partition(':')[0].strip(), BUILT_IN)}; "
+            f"known: {', '.join(BUILT_IN)}, or package.module:function"
+        )
+    return _options.parse("--model", text, _KNOWN)
+
+
+def _call(name: str, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """What the user's function returns, if it is a network."""
+    what = f"--model {name}"
+    with current_folder_importable():
+        try:
+            function = find_function(what, name)
+        except BenchError as error:
+            kind = name.partition(":")[0]
+            if kind not in _KNOWN:
+                raise
+            raise BenchError(f"{error}; an option of {kind} is written {kind}:key=value") from error
+        try:
+            model = function(in_channels=sample_shape[0], num_classes=num_classes)
+        except Exception as error:
+            raise BenchError(
+                f"{what}: calling it with in_channels={sample_shape[0]}, num_classes={num_classes} failed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise BenchError(f"{what}: must return a torch.nn.Module, got {type(model).__name__}")
+    return model
