@@ -5,21 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adma.bench.data import hub, idx
-from adma.bench.data.catalog import KNOWN, load
+from adma.bench.data import augment, hub, idx
+from adma.bench.data.catalog import KNOWN, load, locate
 from adma.bench.errors import BenchError
-
-
-@pytest.fixture
-def _no_data_dir(monkeypatch):
-    monkeypatch.delenv("ADMA_DATA", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +40,14 @@ def test_digits():
     [
         (
             "mnits",
-            ["'mnits'", "did you mean 'mnist'", "digits, mnist, fashion_mnist", ".tar", ".npz", "package.module"],
+            [
+                "'mnits'",
+                "did you mean 'mnist'",
+                "digits, mnist, fashion_mnist, cifar10",
+                ".tar",
+                ".npz",
+                "package.module",
+            ],
         ),
         ("Fashion-MNIST", ["did you mean 'fashion_mnist'"]),
         ("/no/such/folder", ["'/no/such/folder'", "nor an existing path"]),
@@ -74,8 +74,29 @@ def test_a_known_name_wins_over_a_path(tmp_path, monkeypatch):
         load("./digits")
 
 
-def test_every_known_set_is_described():
-    assert set(KNOWN) == {"digits", "mnist", "fashion_mnist"}
+def test_the_papers_eight_data_sets_and_digits_are_known():
+    assert list(KNOWN) == [
+        "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "flowers", "ham10000", "dogs_vs_cats",
+    ]  # fmt: skip
+    assert KNOWN["mnist"].val_fraction * 60_000 == pytest.approx(10_000)
+    assert {name: known.size for name, known in KNOWN.items()} == {
+        "digits": 1797, "mnist": 70_000, "fashion_mnist": 70_000, "cifar10": 60_000, "cifar100": 60_000,
+        "svhn": 73_257 + 26_032, "flowers": 4317, "ham10000": 10_015, "dogs_vs_cats": 25_000,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_each_known_set_is_described_in_full(known):
+    assert all(len(counts) == len(known.classes) == len(set(known.classes)) for counts in known.counts.values())
+    assert 0 < known.val_fraction < 1
+    assert 0 < known.test_fraction < 1
+    augment.parse(known.augment)
+    if known.hub is not None:
+        assert known.hub.revision is None or len(known.hub.revision) == 40
+        assert set(known.hub.parts) <= set(known.hub.rows)
+        assert set(known.hub.classes.values()) <= set(known.classes)
+        rows = list(known.hub.rows.values())
+        assert None in rows or sum(rows) >= known.size
 
 
 # -- MNIST from files ---------------------------------------------------------------------------------------
@@ -98,7 +119,7 @@ def small_mnist(tmp_path, monkeypatch):
         (raw / f"{stem}.gz").write_bytes(gzip.compress(content))
         monkeypatch.setitem(idx.MD5["MNIST"], f"{stem}.gz", hashlib.md5((raw / f"{stem}.gz").read_bytes()).hexdigest())
         monkeypatch.setitem(idx.MD5["MNIST"], stem, hashlib.md5(content).hexdigest())
-    monkeypatch.setattr(hub, "download", lambda name: pytest.fail("would download"))
+    monkeypatch.setattr(hub, "download", lambda known, **_: pytest.fail("would download"))
     return tmp_path
 
 
@@ -107,6 +128,8 @@ def test_files_packed_or_not_by_argument_or_environment(small_mnist, monkeypatch
     assert data.x.shape == (50, 1, 28, 28)
     assert data.y.tolist() == [n % 10 for n in range(30)] + [n % 10 for n in range(20)]
     assert data.parts.tolist() == ["train"] * 30 + ["test"] * 20
+    assert any("50 of the 70,000 published samples (train 30 of 60,000, test 20 of 10,000)" in n for n in data.notes)
+    assert locate("mnist", data_dir=small_mnist) == [small_mnist / "MNIST" / "raw"]
     monkeypatch.setenv("ADMA_DATA", str(small_mnist))
     assert load("mnist").fingerprint == data.fingerprint
     for packed in small_mnist.rglob("*.gz"):
@@ -166,51 +189,3 @@ def test_real_files(real_data, name, first):
     if name == "fashion_mnist":
         assert np.bincount(data.y).tolist() == [7000] * 10
         assert data.class_names[9] == "Ankle boot"
-
-
-# -- MNIST by download --------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("_no_data_dir")
-def test_download_library_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(BenchError) as caught:
-        load("mnist")
-    for word in ["pip install 'adma[download]'", "--data-dir", "ADMA_DATA", "MNIST/raw"]:
-        assert word in str(caught.value)
-
-
-def fake_library(monkeypatch, load_dataset) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-
-
-@pytest.mark.usefixtures("_no_data_dir")
-def test_download_fails(monkeypatch):
-    def load_dataset(name):
-        raise ConnectionError(f"cannot reach {name}")
-
-    fake_library(monkeypatch, load_dataset)
-    with pytest.raises(BenchError) as caught:
-        load("fashion_mnist")
-    for word in ["zalando-datasets/fashion_mnist", "ConnectionError", "--data-dir", "ADMA_DATA", "FashionMNIST/raw"]:
-        assert word in str(caught.value)
-    assert isinstance(caught.value.__cause__, ConnectionError)
-
-
-def test_download_gives_the_same_as_the_files(small_mnist, monkeypatch, tmp_path):
-    files = load("mnist", data_dir=small_mnist)
-    monkeypatch.undo()
-    monkeypatch.delenv("ADMA_DATA", raising=False)
-    monkeypatch.setattr(hub, "_SIZES", {"train": 30, "test": 20})
-    columns = {
-        part: {"image": list(files.x[files.parts == part, 0]), "label": files.y[files.parts == part].tolist()}
-        for part in ("train", "test")
-    }
-    fake_library(monkeypatch, lambda name: {"ylecun/mnist": columns}[name])
-    (tmp_path / "other").mkdir()
-    data = load("mnist", data_dir=tmp_path / "other")  # a folder without MNIST
-    assert data.fingerprint == files.fingerprint
-    assert data.notes == ("downloaded from ylecun/mnist",)
-    columns["test"]["label"].pop()
-    with pytest.raises(BenchError, match="expected 20 images"):
-        load("mnist")

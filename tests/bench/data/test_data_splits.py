@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,10 @@ def dataset(counts, parts=None, seed=0) -> Dataset:
     return Dataset("d", x, y, tuple(f"c{i}" for i in range(len(counts))), parts)
 
 
-def split(data, *, seed=0, train_size=None, val_fraction=0.2, test_fraction=0.2):
-    return make_split(data, seed=seed, train_size=train_size, val_fraction=val_fraction, test_fraction=test_fraction)
+def split(data, *, seed=0, train_size=None, val_fraction=0.2, test_fraction=0.2, **options):
+    return make_split(
+        data, seed=seed, train_size=train_size, val_fraction=val_fraction, test_fraction=test_fraction, **options
+    )
 
 
 def per_class(data, indices):
@@ -94,6 +98,26 @@ def test_seeds_differ_and_a_seed_is_for_ever():
     assert split(dataset([4, 4]), seed=0).test.tolist() == [5, 7]
 
 
+@pytest.mark.parametrize(
+    ("counts", "parts", "options", "fingerprint"),
+    [
+        ([30, 40, 50], None, {"seed": 0}, "e118e644c7d83dc5"),
+        (
+            [30, 40, 50], None, {"seed": 1, "train_size": 25, "val_fraction": 0.1, "test_fraction": 0.3},
+            "ad9e1fbeeca166a3",
+        ),
+        ([7, 3, 90], None, {"seed": 2**63, "val_fraction": 0.25, "test_fraction": 0.1}, "3ac603bf82e0ed86"),
+        ([20, 20], ["train"] * 30 + ["test"] * 10, {"seed": 5, "train_size": 11}, "593bb1178ddee404"),
+        ([20, 20], [""] * 25 + ["val"] * 6 + ["train"] * 9, {"seed": 9, "test_fraction": 0.33}, "b12983f5129312b0"),
+    ],
+)  # fmt: skip
+def test_splits_of_stored_results_do_not_change(counts, parts, options, fingerprint):
+    data = dataset(counts, None if parts is None else np.array(parts, dtype="U5"))
+    assert split(data, **options).fingerprint == fingerprint  # from version 0.1.0, before there were groups
+    data = replace(data, groups=np.arange(len(data)) // 3)
+    assert split(data, **options, grouped=False).fingerprint == fingerprint
+
+
 def test_test_samples_depend_only_on_the_seed_and_their_fraction():
     data = dataset([30, 4, 3])
     tests = {
@@ -126,6 +150,8 @@ def test_own_parts_leave_their_fraction_unused():
         ([10, 10], {"train_size": 0}, ["--train-size"]),
         ([10, 10], {"train_size": 5.0}, ["--train-size", "5.0"]),
         ([10, 10], {"train_size": True}, ["--train-size", "True"]),
+        ([10, 10], {"eval_size": 0}, ["--eval-size", "got 0"]),
+        ([10, 10], {"eval_size": 2.5}, ["--eval-size", "2.5"]),
         ([10, 10], {"seed": -1}, ["--seed", "-1"]),
         ([10, 10], {"seed": 1.5}, ["--seed"]),
         ([10, 10], {"val_fraction": 0}, ["--val-fraction", "got 0"]),
@@ -148,3 +174,42 @@ def test_a_class_missing_from_train_is_named():
     data = Dataset("d", np.zeros((15, 1), dtype=np.float32), y, ("a", "b", "<i>\n"), parts)
     with pytest.raises(BenchError, match=r"'<i>\\n' has 0"):
         split(data)
+
+
+# -- measuring on fewer samples -------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=2, max_size=6), eval_size=st.integers(1, 60), seed=st.integers(0, 99)
+)
+def test_eval_size_takes_some_of_each_class_whatever_is_trained_on(counts, eval_size, seed):
+    data = dataset(counts)
+    whole = split(data, seed=seed)
+    got = split(data, seed=seed, eval_size=eval_size)
+    np.testing.assert_array_equal(got.train, whole.train)
+    for part in ("val", "test"):
+        all_of_it, some = getattr(whole, part), getattr(got, part)
+        assert set(some) <= set(all_of_it)
+        assert len(some) == min(eval_size, len(all_of_it))
+        assert (np.diff(some) > 0).all()
+        here, ideal = per_class(data, some), per_class(data, all_of_it) * (len(some) / len(all_of_it))
+        assert (here >= 1).sum() == min(len(counts), len(some))
+        if len(some) >= len(counts):
+            assert (np.abs(here - ideal) <= np.maximum(1, len(counts) - 1)).all()
+    fewer = split(data, seed=seed, eval_size=eval_size, train_size=len(counts))
+    np.testing.assert_array_equal(fewer.val, got.val)
+    np.testing.assert_array_equal(fewer.test, got.test)
+
+
+def test_eval_size_keeps_proportions_and_holds_for_own_parts():
+    y = np.array([0] * 160 + [1] * 40 + [0] * 80 + [1] * 20)
+    parts = np.array(["train"] * 200 + ["test"] * 100, dtype="U5")
+    data = Dataset("d", np.zeros((300, 1), dtype=np.float32), y, ("a", "b"), parts)
+    got = split(data, eval_size=10)
+    assert per_class(data, got.test).tolist() == [8, 2]
+    assert per_class(data, got.val).tolist() == [8, 2]
+    assert len(got.train) == 160
+    assert split(data, eval_size=1000).fingerprint == split(data).fingerprint
+    others = {tuple(split(data, seed=s, eval_size=10).test.tolist()) for s in range(20)}
+    assert len(others) == 20

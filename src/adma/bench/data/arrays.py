@@ -7,6 +7,8 @@ x   (N, D) vectors -> float32; (N, H, W) grey images -> (N, 1, H, W); (N, C, H, 
 y   integers, booleans, strings, or one-hot rows. With class_names, integers are indices into them, and
     strings must be among them. Without, classes are the values that occur, ascending, named str(value).
 parts (also `split`)   a string for each sample: train, val, test, or "" (not stated).
+groups   an integer or a string for each sample: samples with the same one show the same thing, such as one patient,
+    and stay in one part.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import numpy as np
 from adma._check import nearest
 from adma.bench.data.checks import check_classes, listed, part_codes, show
 from adma.bench.data.dataset import Dataset
+from adma.bench.data.groups import numbered
 from adma.bench.errors import BenchError
 
-KEYS = ("x", "y", "class_names", "parts", "split", "layout")
+KEYS = ("x", "y", "class_names", "parts", "split", "layout", "groups")
 _CHANNELS = (1, 3, 4)
 
 
@@ -55,7 +58,9 @@ def from_mapping(what: str, name: str, data: Mapping[str, Any], notes: Sequence[
         if parts.shape != (len(x),):
             raise BenchError(f"{what}: parts must have shape ({len(x)},), one for each sample, got {parts.shape}")
         parts = part_codes(f"{what}: parts", parts)
-    return Dataset(name, x, y, class_names, parts, (*notes, *x_notes, *check_classes(what, y, class_names, parts)))
+    notes = [*notes, *x_notes, *check_classes(what, y, class_names, parts)]
+    groups = _groups(what, data["groups"], len(x)) if data.get("groups") is not None else None
+    return Dataset(name, x, y, class_names, parts, tuple(notes), groups)
 
 
 def as_array(what: str, key: str, value: Any) -> np.ndarray:
@@ -70,6 +75,15 @@ def as_array(what: str, key: str, value: Any) -> np.ndarray:
         return np.asarray(value)
     except Exception as error:  # whatever the user's object throws
         raise BenchError(f"{what}: {key} is {type(value).__name__} and no array ({error})") from error
+
+
+def _groups(what: str, value: Any, num_samples: int) -> np.ndarray:
+    groups = as_array(what, "groups", value)
+    if groups.dtype.kind not in "iub":
+        groups = _strings(what, "groups (if no integers)", groups)
+    if groups.shape != (num_samples,):
+        raise BenchError(f"{what}: groups must have shape ({num_samples},), one for each sample, got {groups.shape}")
+    return numbered(groups.tolist())
 
 
 def _layout(what: str, value: Any) -> str | None:

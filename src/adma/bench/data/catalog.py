@@ -5,36 +5,32 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from adma._check import nearest
-from adma.bench.data import hub, idx
-from adma.bench.data.checks import show
+from adma.bench.data import hub, idx, local
+from adma.bench.data.checks import TEST, TRAIN, show
 from adma.bench.data.dataset import Dataset
 from adma.bench.data.folder import read_folder
 from adma.bench.data.images import resize_arrays
 from adma.bench.data.imported import call_function
+from adma.bench.data.known import KNOWN, Known
 from adma.bench.data.npz import read_npz
+from adma.bench.data.published import Reading, compare_counts
 from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS
 from adma.bench.errors import BenchError
 from adma.bench.importing import import_modules, is_function_name
 
-KNOWN: dict[str, str] = {
-    "digits": "1,797 handwritten digits of 8 x 8 pixels, bundled with scikit-learn; needs no download",
-    "mnist": "70,000 handwritten digits of 28 x 28 pixels, 10,000 of them for the test",
-    "fashion_mnist": "70,000 pictures of clothing of 28 x 28 pixels, 10,000 of them for the test",
-}
+__all__ = ["ACCEPTED", "BUNDLED", "KNOWN", "data_folder", "load", "locate", "read_known"]
+BUNDLED = "digits"
 ACCEPTED = (
     "a known name, a folder, .tar, .tar.gz, .tgz or .zip of images (CLASS/IMAGE or "
     "train|val|test/CLASS/IMAGE), "
     "an .npz file with x and y, or package.module:function"
 )
-_FASHION_CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
-_DIGITS = tuple("0123456789")
 
 
 def load(
@@ -50,9 +46,10 @@ def load(
     Args:
         data: a name in KNOWN (which wins over a path of that name; write ./NAME for the path), a path, or
             `package.module:function` (a path that exists wins over it).
-        data_dir: where MNIST/raw and FashionMNIST/raw may lie; the environment variable ADMA_DATA if None.
-            What is not there is downloaded.
-        image_size: (height, width) in pixels that images are resized to; None keeps them, but see `folder`.
+        data_dir: where known data sets may lie, as MNIST/raw and FashionMNIST/raw or as NAME.tar, NAME.zip or a folder
+            NAME; the environment variable ADMA_DATA if None. What is not there is downloaded.
+        image_size: (height, width) in pixels that images are resized to. None takes the paper's size for known data
+            sets, and keeps others as they are, but see `folder`.
         skip_bad: leave out (and name in the notes) files of a folder that are no readable images.
         modules: the user's own, imported first: they may register losses, or hold what `data` names.
 
@@ -65,8 +62,8 @@ def load(
         raise BenchError(f"DATA is empty; give {ACCEPTED}")
     path = _expanded(data)
     if data in KNOWN:
-        dataset = _digits() if data == "digits" else _mnist(data, _checked_dir(data_dir))
-    elif _exists(path):
+        return read_known(data, data_dir=data_dir, image_size=image_size, skip_bad=skip_bad).dataset
+    if _exists(path):
         if path.is_dir() or path.name.lower().endswith((*TAR_ENDINGS, *ZIP_ENDINGS)):
             return read_folder(path, image_size=image_size, skip_bad=skip_bad)
         if path.suffix.lower() != ".npz":
@@ -81,6 +78,40 @@ def load(
             f"{', '.join(KNOWN)}; give {ACCEPTED}"
         )
     return _resized(dataset, image_size)
+
+
+def read_known(
+    name: str, *, data_dir: Path | None = None, image_size: tuple[int, int] | None = None, skip_bad: bool = False
+) -> Reading:
+    """A known data set, with where it was found and what was checked; arguments and errors as for `load`."""
+    known, image_size = KNOWN[name], _checked_size(image_size)
+    if name == BUNDLED:
+        return _resized_reading(_digits(known), image_size)
+    found = locate(name, data_dir=data_dir)
+    if not found:
+        return hub.download(known, image_size=image_size)
+    if name in idx.FOLDERS:
+        return _resized_reading(_mnist(known, found[0]), image_size)
+    reading = local.read(known, found[0], image_size=image_size, skip_bad=skip_bad)
+    if len(found) > 1:
+        note = f"not read, as {show(found[0].name)} was: {', '.join(show(path.name) for path in found[1:])}"
+        return replace(reading, dataset=replace(reading.dataset, notes=(*reading.dataset.notes, note)))
+    return reading
+
+
+def locate(name: str, *, data_dir: Path | None = None) -> list[Path]:
+    """Where a known data set lies on this machine, what will be read first; empty if it is bundled or not there.
+
+    Raises:
+        BenchError: `data_dir` is no folder.
+    """
+    folder = data_folder(data_dir)
+    if folder is None or name == BUNDLED:
+        return []
+    if name in idx.FOLDERS:
+        raw = idx.find_raw(folder, name)
+        return [] if raw is None else [raw]
+    return local.find(folder, name)
 
 
 def _expanded(data: str | Path) -> Path:
@@ -108,8 +139,8 @@ def _checked_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
     return int(image_size[0]), int(image_size[1])
 
 
-def _checked_dir(data_dir: Path | None) -> Path | None:
-    """The folder named, if any.
+def data_folder(data_dir: Path | None) -> Path | None:
+    """The folder of known data sets: the one named, else that of the environment variable ADMA_DATA, else None.
 
     Raises:
         BenchError: it is no folder; a typing error should not end in a download.
@@ -131,23 +162,29 @@ def _resized(dataset: Dataset, image_size: tuple[int, int] | None) -> Dataset:
     if dataset.x.ndim != 4:
         raise BenchError(f"--image-size {image_size}: {show(dataset.name)} holds vectors, not images")
     note = f"images were resized from {dataset.x.shape[2:]} to {image_size} as asked"
-    x = resize_arrays(dataset.x, image_size)
-    return Dataset(dataset.name, x, dataset.y, dataset.class_names, dataset.parts, (*dataset.notes, note))
+    return replace(dataset, x=resize_arrays(dataset.x, image_size), notes=(*dataset.notes, note))
 
 
-def _digits() -> Dataset:
+def _resized_reading(reading: Reading, image_size: tuple[int, int] | None) -> Reading:
+    return replace(reading, dataset=_resized(reading.dataset, image_size))
+
+
+def _digits(known: Known) -> Reading:
     from sklearn.datasets import load_digits  # takes a second to import
 
     bunch = load_digits()
     x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Dataset("digits", x, bunch.target.astype(np.int64), _DIGITS, None, ())
+    dataset = Dataset(known.name, x, bunch.target.astype(np.int64), known.classes, None, ())
+    notes, counts = compare_counts(f"DATA {known.name}", known, dataset)
+    return Reading(replace(dataset, notes=notes), "scikit-learn", (counts,))
 
 
-def _mnist(name: str, data_dir: Path | None) -> Dataset:
-    raw = idx.find_raw(data_dir, name) if data_dir is not None else None
-    arrays = hub.download(name) if raw is None else idx.read_raw(raw, name)
-    note = f"downloaded from {hub.REPOSITORIES[name]}" if raw is None else "read from the original files"
+def _mnist(known: Known, raw: Path) -> Reading:
+    arrays = idx.read_raw(raw, known.name)
     x = np.concatenate([arrays["train", "x"], arrays["test", "x"]])[:, None]
     y = np.concatenate([arrays["train", "y"], arrays["test", "y"]]).astype(np.int64)
-    parts = np.repeat(np.array(["train", "test"], dtype="U5"), [len(arrays[p, "y"]) for p in ("train", "test")])
-    return Dataset(name, x, y, _FASHION_CLASSES if name == "fashion_mnist" else _DIGITS, parts, (note,))
+    parts = np.repeat(np.array([TRAIN, TEST], dtype="U5"), [len(arrays[p, "y"]) for p in ("train", "test")])
+    dataset = Dataset(known.name, x, y, known.classes, parts, ("read from the original files",))
+    notes, counts = compare_counts(f"DATA {known.name}: {show(str(raw))}", known, dataset)
+    checks = (f"the MD5 sums of the {len(idx.FILES)} files are the published ones", counts)
+    return Reading(replace(dataset, notes=(*dataset.notes, *notes)), str(raw), checks)

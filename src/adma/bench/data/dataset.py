@@ -19,6 +19,8 @@ class Dataset:
     parts: the data set's own division, for each sample "train", "val", "test" or "" (not stated), or None
         if it states nothing.
     notes: what a reader of the report should know (what was skipped, where it came from).
+    groups: (N,) int64 or None; samples with the same number show the same thing, such as one lesion, and should
+        not be parted between training and test.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Dataset:
     class_names: tuple[str, ...]
     parts: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -48,6 +51,8 @@ class Dataset:
             h.update(f"{array.dtype.str}{array.shape}".encode())
             h.update(np.ascontiguousarray(array).tobytes())
         h.update("\0".join(self.class_names).encode())
+        if self.groups is not None:  # only then, so that data sets without groups keep their fingerprints
+            h.update(b"\0groups" + np.ascontiguousarray(self.groups, dtype="<i8").tobytes())
         return h.hexdigest()[:16]
 
 

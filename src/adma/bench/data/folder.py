@@ -8,7 +8,10 @@ picture whose aspect ratio is another than the common one is stretched.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,13 +20,43 @@ import numpy as np
 from adma.bench.data.checks import check_classes, check_memory, listed, show
 from adma.bench.data.dataset import Dataset
 from adma.bench.data.images import Header, NotAnImage, decode, read_header
-from adma.bench.data.layout import Sample, read_layout
+from adma.bench.data.layout import Layout, Sample, read_layout
+from adma.bench.data.manifest import Manifest, find_manifest, read_manifest
 from adma.bench.data.sources import Entry, Source, open_source
 from adma.bench.errors import BenchError
 
 MAX_SIDE = 160
 MAX_MIXED_SIDE = 64
 _NAMES_IN_NOTES = 50
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder or archive, before a picture is read.
+
+    what: how messages call it.
+    manifest: its manifest.csv, if it was asked for and is there.
+    """
+
+    what: str
+    path: Path
+    source: Source
+    layout: Layout
+    manifest: Manifest | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Sorted by name."""
+        return tuple(sorted({s.class_name for s in self.layout.samples}))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set, and for each of its samples where it lay and the SHA-256 sum of its file (if it was asked for)."""
+
+    dataset: Dataset
+    samples: tuple[Sample, ...]
+    digests: tuple[bytes, ...]
 
 
 def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_bad: bool = False) -> Dataset:
@@ -43,9 +76,33 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
         BenchError: a layout that is not understood, an unsafe or damaged archive, files that are no readable
             pictures, a class without pictures, fewer than two classes, a class tested but not trained on.
     """
+    return read_pictures(list_folder(path), image_size=image_size, skip_bad=skip_bad).dataset
+
+
+def list_folder(path: Path, *, manifest: bool = False) -> Listing:
+    """See what is there; with `manifest`, read a manifest.csv too.
+
+    Raises:
+        BenchError: a layout or a manifest that is not understood, an unsafe or damaged archive.
+    """
     what = f"DATA {show(str(path))}"
     source = open_source(path)
-    layout = read_layout(what, source.entries())
+    entries = source.entries()
+    entry = find_manifest(entries) if manifest else None
+    layout = read_layout(what, entries, [] if entry is None else [entry])
+    return Listing(what, path, source, layout, None if entry is None else read_manifest(what, source, entry))
+
+
+def read_pictures(
+    listing: Listing,
+    *,
+    image_size: tuple[int, int] | None = None,
+    reason: str = "as asked",
+    skip_bad: bool = False,
+    hashed: bool = False,
+) -> Pictures:
+    """Read what was listed, as `read_folder` says; `reason` is why they are resized, `hashed` asks for the sums."""
+    what, source, layout = listing.what, listing.source, listing.layout
     bad = dict.fromkeys(layout.misplaced, "lies in no class folder")
     _check_bad(what, bad, len(layout.samples) + len(bad), skip_bad)
 
@@ -55,17 +112,18 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
     while True:  # again only if files that were skipped had a say in the size
         if not good:
             raise BenchError(f"{what}: no readable image is left of {len(layout.samples)}")
-        size, size_notes = _choose_size([headers[s.entry] for s in good], image_size)
-        x, frames = _decode_all(what, source, good, headers, size, bad)
+        size, size_notes = _choose_size([headers[s.entry] for s in good], image_size, reason)
+        digests: dict[Entry, bytes] | None = {} if hashed else None
+        x, frames = _decode_all(what, source, good, headers, size, bad, digests)
         _check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
         good, before = [s for s in good if s.entry not in bad], good
-        if good and _choose_size([headers[s.entry] for s in good], image_size) == (size, size_notes):
+        if good and _choose_size([headers[s.entry] for s in good], image_size, reason) == (size, size_notes):
             break
     x = x[[n for n, s in enumerate(before) if s.entry not in bad]] if len(good) < len(before) else x
     if x.shape[1] == 3 and all(headers[s.entry].grey for s in good):
         x = np.ascontiguousarray(x[:, :1])  # only skipped files had colour
 
-    class_names = tuple(sorted({s.class_name for s in layout.samples}))
+    class_names = listing.class_names
     index = {name: n for n, name in enumerate(class_names)}
     y = np.array([index[s.class_name] for s in good], dtype=np.int64)
     parts = np.array([s.part for s in good], dtype="U5") if layout.has_parts else None
@@ -78,7 +136,8 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
         *layout.notes,
         *notes,
     ]
-    return Dataset(path.resolve().name or str(path), x, y, class_names, parts, tuple(notes))
+    dataset = Dataset(listing.path.resolve().name or str(listing.path), x, y, class_names, parts, tuple(notes))
+    return Pictures(dataset, tuple(good), tuple(digests[s.entry] for s in good) if digests else ())
 
 
 def _check_bad(what: str, bad: Mapping[Entry, str], total: int, skip_bad: bool) -> None:
@@ -114,11 +173,13 @@ def _bytes(stream: BinaryIO | str) -> BinaryIO:
     return stream
 
 
-def _choose_size(headers: Sequence[Header], image_size: tuple[int, int] | None) -> tuple[tuple[int, int], list[str]]:
+def _choose_size(
+    headers: Sequence[Header], image_size: tuple[int, int] | None, reason: str
+) -> tuple[tuple[int, int], list[str]]:
     """(height, width), and what to say of it."""
     sizes = {(h.height, h.width) for h in headers}
     if image_size is not None:
-        notes = [] if sizes == {image_size} else [f"images were resized to {_times(image_size)} as asked"]
+        notes = [] if sizes == {image_size} else [f"images were resized to {_times(image_size)} {reason}"]
         return image_size, notes
     if len(sizes) == 1:
         own = next(iter(sizes))
@@ -157,8 +218,12 @@ def _decode_all(
     headers: Mapping[Entry, Header],
     size: tuple[int, int],
     bad: dict[Entry, str],
+    digests: dict[Entry, bytes] | None,
 ) -> tuple[np.ndarray, int]:
-    """(N, C, H, W) with a row for every sample, also those added to `bad`; how many have more frames."""
+    """(N, C, H, W) with a row for every sample, also those added to `bad`; how many have more frames.
+
+    Puts the SHA-256 sums of the files into `digests`, if that is not None.
+    """
     channels = 1 if all(headers[s.entry].grey for s in samples) else 3
     shape = (len(samples), *size, channels)
     check_memory(what, 2 * int(np.prod(shape, dtype=np.int64)), "choose a smaller --image-size")
@@ -167,7 +232,12 @@ def _decode_all(
     frames = 0
     for entry, stream in source.files([s.entry for s in samples]):
         try:
-            pixels, more_frames = decode(_bytes(stream), size)
+            stream = _bytes(stream)
+            if digests is not None:
+                content = stream.read()
+                digests[entry] = hashlib.sha256(content).digest()
+                stream = io.BytesIO(content)
+            pixels, more_frames = decode(stream, size)
         except NotAnImage as error:
             bad[entry] = str(error)
             continue

@@ -90,10 +90,21 @@ def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.nd
         more_frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         image.seek(0)
         image.load()
-        plain = _plain(ImageOps.exif_transpose(image) or image)
-        if size is not None and (plain.height, plain.width) != size:
-            plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.array(plain), more_frames
+        return pixels(image, size), more_frames
+
+
+def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | None = None) -> np.ndarray:
+    """The pixels of an opened picture, as `decode` gives them; in mode "L" or "RGB" if one is named.
+
+    Raises:
+        NotAnImage: pixels of a kind that is refused.
+    """
+    plain = _plain(ImageOps.exif_transpose(image) or image)
+    if mode is not None:
+        plain = plain.convert(mode)
+    if size is not None and (plain.height, plain.width) != size:
+        plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.array(plain)
 
 
 def _is_grey(image: Image.Image) -> bool:

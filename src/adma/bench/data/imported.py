@@ -11,7 +11,7 @@ from adma.bench.data.dataset import Dataset
 from adma.bench.errors import BenchError
 from adma.bench.importing import current_folder_importable, find_function
 
-RETURNS = "(x, y), a dict with x and y (and class_names, parts, layout), or an adma.bench.data.Dataset"
+RETURNS = "(x, y), a dict with x and y (and class_names, parts, layout, groups), or an adma.bench.data.Dataset"
 
 
 def call_function(data: str) -> Dataset:
@@ -37,7 +37,9 @@ def call_function(data: str) -> Dataset:
         except (Exception, SystemExit) as error:
             raise BenchError(f"{what}: raised {type(error).__name__}: {show(str(error))}") from error
     if isinstance(value, Dataset):
-        fields = {"x": value.x, "y": value.y, "class_names": value.class_names, "parts": value.parts}
+        fields = {
+            "x": value.x, "y": value.y, "class_names": value.class_names, "parts": value.parts, "groups": value.groups,
+        }  # fmt: skip
         return from_mapping(what, value.name, fields, value.notes)
     if isinstance(value, tuple) and len(value) == 2:
         value = {"x": value[0], "y": value[1]}

@@ -50,17 +50,19 @@ class Layout:
 
     samples: sorted by path.
     misplaced: files that lie in no class folder.
+    root: the folders around the class or part folders.
     has_parts: whether the first folder states the part.
     """
 
     samples: tuple[Sample, ...]
     misplaced: tuple[Entry, ...]
+    root: tuple[str, ...]
     has_parts: bool
     notes: tuple[str, ...]
 
 
-def read_layout(what: str, entries: Sequence[Entry]) -> Layout:
-    """Sort a source's entries into classes and parts.
+def read_layout(what: str, entries: Sequence[Entry], read: Sequence[Entry] = ()) -> Layout:
+    """Sort a source's entries into classes and parts. Texts are noted as not read, but those in `read`.
 
     Raises:
         BenchError: no pictures, an empty class folder, part folders beside others, two folders of one part,
@@ -98,9 +100,10 @@ def read_layout(what: str, entries: Sequence[Entry]) -> Layout:
     notes = []
     if deeper:
         notes.append(f"{deeper} images lie in folders below their class's folder and count for that class")
-    if texts:
-        notes.append(f"text files were not read: {listed(e.path for e in texts)}")
-    return Layout(tuple(samples), tuple(misplaced), bool(part_of), tuple(notes))
+    unread = [e for e in texts if e not in read]
+    if unread:
+        notes.append(f"text files were not read: {listed(e.path for e in unread)}")
+    return Layout(tuple(samples), tuple(misplaced), root, bool(part_of), tuple(notes))
 
 
 def is_text(name: str) -> bool:

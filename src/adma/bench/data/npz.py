@@ -15,7 +15,7 @@ from adma.bench.errors import BenchError
 
 
 def read_npz(path: Path) -> Dataset:
-    """Read x, y and, if there, class_names, parts (or split) and layout.
+    """Read x, y and, if there, class_names, parts (or split), layout and groups.
 
     Raises:
         BenchError: not an .npz file, damaged, an array of Python objects, or contents that `arrays` refuses.

@@ -4,6 +4,9 @@ What the data set itself states is kept whole. What is missing is drawn from its
 samples if it states nothing): of n samples of a class, round(fraction * n) go into the part, but at least one
 into each part and one into train. Both fractions are of the samples drawn from, before either is taken. So
 with fractions 0.2 and 0.2 and nothing stated, 20 % are tested, 20 % validate, 60 % train.
+
+Samples of one group (`Dataset.groups`) stay in one part: whole groups are drawn, class by class, a group's class
+being its most frequent one, until a part has as many samples as whole groups allow.
 """
 
 from __future__ import annotations
@@ -15,11 +18,21 @@ import numpy as np
 
 from adma.bench.data.checks import TEST, TRAIN, UNSTATED, VAL, show
 from adma.bench.data.dataset import Dataset, Split
+from adma.bench.data.groups import take_groups
 from adma.bench.errors import BenchError
+
+_EVAL_STREAM = {VAL: 1, TEST: 2}  # of the draws for `eval_size`, apart from the draw of the parts
 
 
 def make_split(
-    dataset: Dataset, *, seed: int, train_size: int | None, val_fraction: float, test_fraction: float
+    dataset: Dataset,
+    *,
+    seed: int,
+    train_size: int | None,
+    val_fraction: float,
+    test_fraction: float,
+    grouped: bool = True,
+    eval_size: int | None = None,
 ) -> Split:
     """A stratified split; indices are int64 and ascending, and no index stands in two parts.
 
@@ -29,14 +42,19 @@ def make_split(
         dataset: with or without parts of its own; samples whose part is not stated count as train.
         seed: of the draw, a non-negative integer.
         train_size: how many samples to train on, drawn from the training part in its proportions with at
-            least one of each class; None takes all.
+            least one of each class; None takes all. Single samples of a group may be taken.
         val_fraction: in (0, 1); unused if the data set has a val part.
         test_fraction: in (0, 1); unused if the data set has a test part.
+        grouped: whether the samples of a group stay in one part, where the data set has groups.
+        eval_size: take at most so many samples of val and of test each, also of the data set's own parts, in the
+            part's proportions with at least one of each class if it reaches for that; None takes all.
 
     Raises:
-        BenchError: an argument out of its range, or a class too small to be in every part that is drawn.
+        BenchError: an argument out of its range, a class too small to be in every part that is drawn, or a data set
+            whose own parts divide a group.
     """
     seed = _whole("--seed", seed, 0)
+    eval_size = None if eval_size is None else _whole("--eval-size", eval_size, 1)
     fractions = {
         TEST: _fraction("--test-fraction", test_fraction),
         VAL: _fraction("--val-fraction", val_fraction),
@@ -51,22 +69,87 @@ def make_split(
             "sum must be below 1"
         )
     pool = np.flatnonzero((parts == TRAIN) | (parts == UNSTATED))
-    counts = np.bincount(dataset.y[pool], minlength=dataset.num_classes)
-    _check_counts(dataset, counts, drawn)
-
     rng = np.random.Generator(np.random.PCG64(seed))
-    rests = []
-    for label in range(dataset.num_classes):
-        order = rng.permutation(pool[dataset.y[pool] == label])
-        for part, take in zip(drawn, _takes(len(order), [fractions[p] for p in drawn]), strict=True):
-            chosen[part].append(order[:take])
-            order = order[take:]
-        rests.append(order)
+    wanted = [fractions[part] for part in drawn]
+    if grouped and dataset.groups is not None:
+        _check_own_parts(dataset, dataset.groups, parts)
+        taken, rests = _draw_groups(dataset, dataset.groups, pool, drawn, wanted, rng)
+    else:
+        taken, rests = _draw_samples(dataset, pool, drawn, wanted, rng)
+    for part, pieces in zip(drawn, taken, strict=True):
+        chosen[part] += pieces
     if train_size is not None:
         sizes = np.array([len(rest) for rest in rests])
         quota = _apportion(sizes, _train_size(dataset, train_size, int(sizes.sum())))
         rests = [rest[:take] for rest, take in zip(rests, quota, strict=True)]
-    return Split(train=_ascending(rests), val=_ascending(chosen[VAL]), test=_ascending(chosen[TEST]))
+    measured = {part: _at_most(dataset.y, _ascending(chosen[part]), eval_size, seed, part) for part in (VAL, TEST)}
+    return Split(train=_ascending(rests), val=measured[VAL], test=measured[TEST])
+
+
+Pieces = list[np.ndarray]
+
+
+def _draw_samples(
+    dataset: Dataset, pool: np.ndarray, drawn: list[str], fractions: list[float], rng: np.random.Generator
+) -> tuple[list[Pieces], Pieces]:
+    """For each part drawn, its samples of each class; and what is left of each class, in random order."""
+    _check_counts(dataset, np.bincount(dataset.y[pool], minlength=dataset.num_classes), drawn, "samples")
+    taken: list[Pieces] = [[] for _ in drawn]
+    rests = []
+    for label in range(dataset.num_classes):
+        order = rng.permutation(pool[dataset.y[pool] == label])
+        for pieces, take in zip(taken, _takes(len(order), fractions), strict=True):
+            pieces.append(order[:take])
+            order = order[take:]
+        rests.append(order)
+    return taken, rests
+
+
+def _draw_groups(
+    dataset: Dataset,
+    groups: np.ndarray,
+    pool: np.ndarray,
+    drawn: list[str],
+    fractions: list[float],
+    rng: np.random.Generator,
+) -> tuple[list[Pieces], Pieces]:
+    """As `_draw_samples`, by whole groups; what is left is still sorted by the class of each sample."""
+    _, group, sizes = np.unique(groups[pool], return_inverse=True, return_counts=True)
+    group = group.reshape(-1)
+    counts = np.zeros((len(sizes), dataset.num_classes), dtype=np.int64)
+    np.add.at(counts, (group, dataset.y[pool]), 1)
+    label_of = counts.argmax(1)  # of equally frequent classes the first
+    _check_counts(dataset, np.bincount(label_of, minlength=dataset.num_classes), drawn, "groups")
+    first = np.full(len(sizes), len(pool))
+    np.minimum.at(first, group, np.arange(len(pool)))
+    by_first = np.argsort(first)  # so that the draw depends on the samples' order, not on the groups' numbers
+
+    part_of = np.full(len(sizes), len(drawn))  # train
+    for label in range(dataset.num_classes):
+        order = rng.permutation(by_first[label_of[by_first] == label])
+        total = int(sizes[order].sum())
+        for number, fraction in enumerate(fractions):
+            others = len(fractions) - number  # parts still to be served, train among them: one group each
+            target = max(1, int(np.floor(fraction * total + 0.5)))
+            places = take_groups(sizes[order].tolist(), target, len(order) - others)
+            part_of[order[places]] = number
+            order = np.delete(order, places)
+    part_of_sample = part_of[group]
+    taken = [[pool[part_of_sample == number]] for number in range(len(drawn))]
+    train = pool[part_of_sample == len(drawn)]
+    return taken, [rng.permutation(train[dataset.y[train] == label]) for label in range(dataset.num_classes)]
+
+
+def _at_most(y: np.ndarray, indices: np.ndarray, size: int | None, seed: int, part: str) -> np.ndarray:
+    """So many of a part's samples, drawn by class; the rest of the split has no say in which."""
+    if size is None or size >= len(indices):
+        return indices
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _EVAL_STREAM[part]])))
+    orders = [rng.permutation(indices[y[indices] == label]) for label in np.unique(y[indices])]
+    if size < len(orders):  # not even one of each class
+        return _ascending([orders[n][:1] for n in rng.permutation(len(orders))[:size]])
+    quota = _apportion(np.array([len(order) for order in orders]), size)
+    return _ascending([order[:take] for order, take in zip(orders, quota, strict=True)])
 
 
 def _ascending(pieces: list[np.ndarray]) -> np.ndarray:
@@ -94,15 +177,29 @@ def _apportion(sizes: np.ndarray, total: int) -> np.ndarray:
     return quota
 
 
-def _check_counts(dataset: Dataset, counts: np.ndarray, drawn: list[str]) -> None:
+def _check_own_parts(dataset: Dataset, groups: np.ndarray, parts: np.ndarray) -> None:
+    part = np.where(parts == UNSTATED, TRAIN, parts)
+    pairs = np.unique(np.stack([groups, np.unique(part, return_inverse=True)[1].reshape(-1)], axis=1), axis=0)
+    members, times = np.unique(pairs[:, 0], return_counts=True)
+    divided = members[times > 1]
+    if len(divided):
+        where = [f"{index} ({part[index]})" for index in np.flatnonzero(groups == divided[0])[:4]]
+        raise BenchError(
+            f"{show(dataset.name)}: the data set's own parts divide {len(divided)} groups of samples that show the "
+            f"same thing, the first with samples {', '.join(where)}; so the test measures what was trained on: state "
+            "other parts or none, or divide by sample (--by-sample) and say so"
+        )
+
+
+def _check_counts(dataset: Dataset, counts: np.ndarray, drawn: list[str], unit: str) -> None:
     needed = 1 + len(drawn)
     small = np.flatnonzero(counts < needed)
     if len(small):
         named = ", ".join(f"'{show(dataset.class_names[i])}' has {counts[i]}" for i in small[:5])
         more = f", and {len(small) - 5} more such classes" if len(small) > 5 else ""
         raise BenchError(
-            f"{show(dataset.name)}: a class needs at least {needed} samples to be divided into "
-            f"{', '.join([TRAIN, *reversed(drawn)])}, but {named}{more}; add samples, or drop these classes"
+            f"{show(dataset.name)}: a class needs at least {needed} {unit} to be divided into "
+            f"{', '.join([TRAIN, *reversed(drawn)])}, but {named}{more}; add {unit}, or drop these classes"
         )
 
 
