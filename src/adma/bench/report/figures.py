@@ -11,7 +11,7 @@ import hashlib
 import io
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +63,7 @@ _STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 _SVG = "{http://www.w3.org/2000/svg}"
+PANEL = (4.5, 3.07)  # width and height of a panel with its title, inches
 _LINE_HEIGHT = 0.18  # of a legend's row, inches
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -76,7 +77,9 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _styled(function: _F) -> _F:
+def styled(function: _F) -> _F:
+    """Draw in this module's style, whatever the reader's matplotlibrc says."""
+
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with _style():
@@ -90,7 +93,7 @@ def line_style(index: int) -> dict[str, Any]:
     return {"color": PALETTE[index % len(PALETTE)], "linestyle": _DASHES[index % len(_DASHES)]}
 
 
-@_styled
+@styled
 def learning_traces(results: Results, *, columns: Sequence[str] = ("val_accuracy", "val_nll")) -> Figure:
     """The paper's Figure 3: each loss's mean over the seeds at every epoch, in a band from least to greatest.
 
@@ -106,12 +109,9 @@ def learning_traces(results: Results, *, columns: Sequence[str] = ("val_accuracy
     for column in columns:
         if column not in COLUMNS:
             raise BenchError(f"columns: {column!r} is not known; known: {', '.join(COLUMNS)}")
-    losses = results.study.losses
-    figure, axes = _canvas(len(columns), losses, note=_diverged_note(results))
+    figure, axes = canvas(len(columns), results.study.losses, note=diverged_note([results]))
     for ax, column in zip(axes, columns, strict=True):
-        if column.startswith("val_") and not _anything(results, column):
-            column = column.replace("val_", "test_")
-        _trace_panel(ax, results, column)
+        trace_panel(ax, results, column)
     return figure
 
 
@@ -119,15 +119,27 @@ def _anything(results: Results, column: str) -> bool:
     return any(np.isfinite(c.epochs.get(column, np.array([]))).any() for c in results.cells)
 
 
-def _diverged_note(results: Results) -> str:
-    drawn = any(c.status == DIVERGED and len(c.epochs.get("epoch", [])) for c in results.cells)
+def diverged_note(studies: Iterable[Results]) -> str:
+    """What to write under panels that show a run's end as a cross; empty if none does."""
+    drawn = any(c.status == DIVERGED and len(c.epochs.get("epoch", [])) for r in studies for c in r.cells)
     return "A cross ends a run that diverged; such runs are not in the mean." if drawn else ""
 
 
-def _trace_panel(ax: Axes, results: Results, column: str) -> None:
+def trace_panel(ax: Axes, results: Results, column: str, places: Mapping[str, int] | None = None) -> str:
+    """Draw one column of one study: each loss's mean over its finished seeds in a band from least to greatest.
+
+    Args:
+        column: as `learning_traces` takes it.
+        places: loss -> its place, which fixes colour and dash; by default its place in the study.
+
+    Returns:
+        The column that was drawn: the test part's if the study has no validation part.
+    """
+    if column.startswith("val_") and not _anything(results, column) and _anything(results, _of_test(column)):
+        column = _of_test(column)
     scale = 100 if column.endswith("accuracy") or "_ece" in column else 1
     for index, loss in enumerate(results.study.losses):
-        style = line_style(index)
+        style = line_style(places[loss] if places is not None else index)
         cells = results.of(loss)
         runs = [_trace(c, column) * scale for c in cells if c.status == DONE and len(c.epochs.get(column, []))]
         if runs:
@@ -145,14 +157,28 @@ def _trace_panel(ax: Axes, results: Results, column: str) -> None:
             if cell.status == DIVERGED and len(run):
                 ax.plot(np.arange(1, len(run) + 1), run, lw=0.9, **style)
                 ax.plot([len(run)], [run[-1]], marker="x", ms=7, mew=1.8, color=style["color"], linestyle="none")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    if ax.lines and max(np.size(line.get_xdata()) for line in ax.lines) == 1:
+        ax.set_xlim(0.5, 1.5)
     ax.set_xlabel("epoch")
     units = {100: "%", 1: "nats" if "nll" in column else ""}[scale]
     ax.set_title(f"{metric_name(column).replace('_', ', ')}{', ' + units if units else ''}", loc="left", fontsize=10)
     if not ax.lines:
-        ax.text(0.5, 0.5, "no run has finished an epoch", transform=ax.transAxes, ha="center", va="center")
+        empty_panel(ax, "no run has finished an epoch")
     elif "nll" in column or "loss" in column:
         _log_if_wide(ax)
+    return column
+
+
+def empty_panel(ax: Axes, words: str) -> None:
+    """A panel that says why nothing is drawn in it."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def _of_test(column: str) -> str:
+    return column.replace("val_", "test_")
 
 
 def _trace(cell: CellResult, column: str) -> np.ndarray:
@@ -169,9 +195,13 @@ def _log_if_wide(ax: Axes) -> None:
         ax.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: ""))
 
 
-@_styled
+@styled
 def loss_curves(
-    specs: Sequence[str] = DEFAULT_SPECS, *, panels: Sequence[str] = ("loss", "weight"), strict: bool = True
+    specs: Sequence[str] = DEFAULT_SPECS,
+    *,
+    panels: Sequence[str] = ("loss", "weight"),
+    strict: bool = True,
+    panel: tuple[float, float] = PANEL,
 ) -> Figure:
     """The paper's Figure 1: the loss against the true class's probability p, and its weight against p.
 
@@ -183,32 +213,33 @@ def loss_curves(
         specs: loss specs; the place in this list fixes colour and dash.
         panels: of "loss" and "weight".
         strict: False names a spec that is not known here under the figure, instead of raising.
+        panel: as PANEL.
 
     Raises:
         BenchError: an unknown panel.
         ValueError: in strict mode, a spec that `adma.spec.parse` refuses.
     """
     titles = {"loss": "loss", "weight": "weight of a sample, cross-entropy = 1"}
-    for panel in panels:
-        if panel not in titles:
-            raise BenchError(f"panels: {panel!r} is not known; known: {', '.join(titles)}")
+    for name in panels:
+        if name not in titles:
+            raise BenchError(f"panels: {name!r} is not known; known: {', '.join(titles)}")
     p = np.concatenate([np.geomspace(1e-4, 0.02, 40), np.linspace(0.02, 1.0, 300)[1:]])
     curves = [_curves(spec, p, strict) for spec in specs]
     missing = [spec for spec, curve in zip(specs, curves, strict=True) if curve is None]
     note = f"Not drawn, as no known function of p alone: {', '.join(missing)}." if missing else ""
     labels = [curve[0] if curve else "" for curve in curves]
-    figure, axes = _canvas(len(panels), labels, note=note)
-    for ax, panel in zip(axes, panels, strict=True):
+    figure, axes = canvas(len(panels), labels, note=note, panel=panel)
+    for ax, name in zip(axes, panels, strict=True):
         tops = []
         for index, curve in enumerate(curves):
             if curve is not None:
-                y = curve[1 if panel == "loss" else 2]
+                y = curve[1 if name == "loss" else 2]
                 ax.plot(p, y, lw=1.7, **line_style(index))
                 tops.append(float(np.max(y[p > 0.05])))  # cross-entropy has no top
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.06 * max(tops, default=1.0))
         ax.set_xlabel("probability p of the true class")
-        ax.set_title(titles[panel], loc="left", fontsize=10)
+        ax.set_title(titles[name], loc="left", fontsize=10)
     return figure
 
 
@@ -234,20 +265,27 @@ def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, np.ndarray, np
     return spec, np.asarray(loss.psi(t, np)), np.asarray(loss.slope(t, np))
 
 
-def _canvas(panels: int, labels: Sequence[str], *, note: str = "") -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side and the legend in rows below them; an empty label has no entry."""
+def canvas(
+    columns: int, labels: Sequence[str], *, rows: int = 1, note: str = "", panel: tuple[float, float] = PANEL
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a grid of panels, row by row, and the legend in rows below them.
+
+    Args:
+        labels: of the legend; the place in the list fixes colour and dash, and an empty label has no entry.
+        note: a line at the very bottom.
+        panel: as PANEL.
+    """
     shown = [(index, printable(label)) for index, label in enumerate(labels) if label]
     longest = max((len(label) for _, label in shown), default=1)
-    width = 4.5 * panels
+    width = panel[0] * columns
     per_row = max(1, min(len(shown) or 1, int(width / (0.55 + 0.085 * min(longest, 80)))))
-    rows = -(-len(shown) // per_row)
-    below = 0.68 + _LINE_HEIGHT * rows + 0.26 * bool(note)
-    figure = Figure(figsize=(width, 2.75 + below))
+    below = 0.68 + _LINE_HEIGHT * -(-len(shown) // per_row) + 0.26 * bool(note)
+    figure = Figure(figsize=(width, panel[1] * rows - 0.32 + below))
     FigureCanvasAgg(figure)
-    axes = list(np.atleast_1d(figure.subplots(1, panels)))
+    axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
     height = figure.get_figheight()
     figure.subplots_adjust(
-        left=0.6 / width, right=1 - 0.2 / width, top=1 - 0.32 / height, bottom=below / height, wspace=0.28
+        left=0.6 / width, right=1 - 0.2 / width, top=1 - 0.32 / height, bottom=below / height, wspace=0.28, hspace=0.3
     )
     if shown:
         handles = [Line2D([], [], lw=1.8, **line_style(index)) for index, _ in shown]
@@ -295,7 +333,7 @@ def to_svg(fig: Figure, *, label: str = "", prefix: str = "") -> str:
     return ET.tostring(root, encoding="unicode").strip()
 
 
-@_styled
+@styled
 def _raw_svg(fig: Figure, *, transparent: bool) -> str:
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -305,7 +343,7 @@ def _raw_svg(fig: Figure, *, transparent: bool) -> str:
     return buffer.getvalue()
 
 
-@_styled
+@styled
 def save(fig: Figure, path: str | Path) -> Path:
     """Write the figure to a .png (200 dots an inch), .pdf or .svg file, whole or not at all.
 

@@ -79,18 +79,29 @@ def write_report(results: Results, comparison: Comparison, path: str | Path) -> 
 
 def render(results: Results, comparison: Comparison) -> str:
     """The report as HTML text."""
+    return render_page("report.html.jinja", _view(results, comparison))
+
+
+def render_page(template: str, view: Mapping[str, Any]) -> str:
+    """One of this package's templates, filled in: every text is made printable and escaped, none is obeyed.
+
+    Args:
+        template: its file name; it extends page.html.jinja.
+        view: what it shows; `css` is report.css unless it is given. Only `Markup` passes as it is.
+    """
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(package_file),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    template = environment.from_string(_package_file("report.html.jinja"))
-    return template.render(_view(results, comparison))
+    return environment.get_template(template).render({"css": Markup(package_file("report.css")), **view})
 
 
-def _package_file(name: str) -> str:
+def package_file(name: str) -> str:
+    """A text file that lies beside this module."""
     return resources.files("adma.bench.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -102,7 +113,6 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
     done = sum(c.status == DONE for c in results.cells)
     per_cent = " %" if is_fraction(comparison.metric) else ""
     return {
-        "css": Markup(_package_file("report.css")),
         "name": str(dataset.get("name") or study.setting.data),
         "comparison": comparison,
         "verdict": comparison.verdict,
@@ -119,7 +129,7 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
         "min_seeds": MIN_SEEDS,
         "rows": [_row(s, comparison) for s in comparison.ranked],
         "rests_on": [
-            (d.other, str(len(d.seeds)), _split(estimate_cell(d.estimate, comparison.metric)))
+            (d.other, str(len(d.seeds)), split_cell(estimate_cell(d.estimate, comparison.metric)))
             for d in comparison.verdict.differences
         ],
         "pastes": [(s.loss, paste_line(s.loss), s.loss == comparison.winner) for s in comparison.ranked],
@@ -167,15 +177,16 @@ def _row(summary: LossSummary, comparison: Comparison) -> _Row:
         mark=mark,
         best=winner,
         done=f"{summary.n}/{len(comparison.seeds)}",
-        mean=_split(mean_cell(summary.estimate, comparison.metric)),
-        difference=_split(difference_cell(summary, comparison.metric)),
+        mean=split_cell(mean_cell(summary.estimate, comparison.metric)),
+        difference=split_cell(difference_cell(summary, comparison.metric)),
         ece=pair_cell(summary, "test_ece", 100, 2),
         nll=pair_cell(summary, "test_nll", 1, 3),
         seconds=number(summary.secondary["seconds"], 1, 1),
     )
 
 
-def _split(cell: str) -> tuple[str, str]:
+def split_cell(cell: str) -> tuple[str, str]:
+    """A cell's text as its value and its interval, for the template's macro `number`."""
     value, bracket, interval = cell.partition(" [")
     return value, bracket.strip() + interval
 
