@@ -1,4 +1,4 @@
-"""The command `adma`: compare, report, curves."""
+"""The command `adma`: compare, run, replay, report, curves, data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
     try:
-        from adma.bench import commands
+        from adma.bench.console import INTERRUPTED
         from adma.bench.errors import BenchError
     except ModuleNotFoundError as error:
         print(f"adma: the commands need the bench ({error}): pip install 'adma[bench]'", file=sys.stderr)
@@ -36,13 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return int(getattr(commands, options.run)(options))
+            module, _, function = options.run.partition(":")
+            return int(getattr(import_module(f"adma.bench.{module}"), function)(options))
     except BenchError as error:
         print(f"adma: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("adma: interrupted", file=sys.stderr)
-        return commands.INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -79,18 +81,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"adma {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_compare(commands)
+    _add_run(commands)
+    _add_replay(commands)
+    _add_data(commands)
 
     report = commands.add_parser("report", help="print and rebuild the report of a results folder")
     report.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare wrote")
     report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
-    report.set_defaults(run="report")
+    report.set_defaults(run="commands:report")
 
     curves = commands.add_parser(
         "curves", help="draw losses against the true class's probability (the paper's Figure 1)"
     )
     curves.add_argument("--loss", action="append", metavar="SPEC", help="a loss such as adma:a=0.26; again for more")
     curves.add_argument("--out", type=Path, default=Path("curves.png"), metavar="FILE", help=".png, .pdf or .svg")
-    curves.set_defaults(run="curves")
+    curves.set_defaults(run="commands:curves")
     return parser
 
 
@@ -108,17 +113,33 @@ def _add_compare(commands: Any) -> None:
     )
     compare.add_argument(
         "data", metavar="DATA",
-        help="digits, mnist, fashion_mnist; a folder, .tar or .zip of CLASS/IMAGE or train|val|test/CLASS/IMAGE; an "
-        ".npz with x and y; package.module:function",
+        help="digits, mnist or another known name (adma data list); a folder, .tar or .zip of CLASS/IMAGE or "
+        "train|val|test/CLASS/IMAGE; an .npz with x and y; package.module:function",
     )  # fmt: skip
     add = compare.add_argument
     listing = f"(default: the paper's cce, adma:a=0.26, mse, squared_hinge; known: {', '.join(known())})"
     add("--loss", action="append", metavar="SPEC", help=f"a loss such as adma:a=0.26; again for more {listing}")
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--epochs", type=_positive, default=10, metavar="N", help="passes over the data (default: %(default)s)")
-    add("--model", help="convnet, mlp or package.module:function (default: convnet for images, else mlp)")
-    add("--optimizer", default="adam", choices=("adam", "sgd"), help="(default: %(default)s)")
+    add(
+        "--model",
+        metavar="SPEC",
+        help="convnet[:activation=relu,...], mlp, resnet34[:...] or package.module:function (default: convnet for "
+        "images, else mlp)",
+    )
+    add(
+        "--optimizer",
+        default="adam",
+        metavar="SPEC",
+        help="adam, adamw, sgd, sgd:momentum=0.9,nesterov=true (default: %(default)s)",
+    )
     add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
+    add(
+        "--lr-schedule",
+        default="constant",
+        metavar="SPEC",
+        help="constant, cosine, step, plateau (default: %(default)s)",
+    )
     add(
         "--weight-decay",
         type=_not_negative,
@@ -142,18 +163,15 @@ def _add_compare(commands: Any) -> None:
         metavar="X",
         help="where the data has no test part (default: %(default)s)",
     )
-    add("--augment", default="none", metavar="SPEC", help="such as rotate=30,shift=0.2,flip (default: %(default)s)")
-    add("--image-size", type=_size, metavar="HxW", help="resize images, such as 32x32")
-    add("--skip-bad", action="store_true", help="leave out files that are no readable images, and list them")
-    add("--data-dir", type=Path, metavar="DIR", help="where MNIST/raw and FashionMNIST/raw lie (default: $ADMA_DATA)")
+    add("--eval-size", type=_positive, metavar="N", help="validate and test on at most this many samples each")
     add(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module that registers losses of your own",
+        "--by-sample",
+        dest="grouped",
+        action="store_false",
+        help="let samples of one group (a lesion) stand in training and in test; by default groups stay whole",
     )
+    add("--augment", default="none", metavar="SPEC", help="such as rotate=30,shift=0.2,flip,warp=0.1 (default: none)")
+    add("--image-size", type=_size, metavar="HxW", help="resize images, such as 32x32")
     add(
         "--out",
         type=Path,
@@ -165,9 +183,101 @@ def _add_compare(commands: Any) -> None:
         action="store_true",
         help="use --out though it holds a study with other settings; its cells are kept",
     )
+    _add_machine_options(compare)
+    compare.set_defaults(run="commands:compare")
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a study document: losses x data sets x variants x seeds",
+        description="Run a study written as YAML. What is done is kept: the same command continues.",
+    )
+    run.add_argument("study", metavar="STUDY.yaml", help="a study document, such as those in studies/")
+    _add_study_options(run)
+    run.set_defaults(run="replay:run")
+
+
+def _add_replay(commands: Any) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="run the paper's experiments and print ours beside the printed numbers",
+        description="Run the paper's experiments by name: table1 to table4, figure3, splits, low_lr, annealing, "
+        "activations, structure, resnet34; and leak. They share one folder a scale, so nothing is trained twice.",
+    )
+    replay.add_argument("names", metavar="NAME", nargs="*", help="an experiment, such as table1; again for more")
+    replay.add_argument("--all", action="store_true", help="all of them")
+    replay.add_argument(
+        "--protocol",
+        choices=("printed", "paper", "clean"),
+        default="printed",
+        help="Adma's a: as printed; or tuned over --a, on the reported part as the paper did (and samples of one "
+        "group on both sides); or clean, on validation (default: %(default)s)",
+    )
+    _add_study_options(replay)
+    replay.set_defaults(run="replay:replay")
+
+
+def _add_study_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--scale", metavar="NAME", help="smoke, small or paper, or what the study has (default: its first)")
+    add("--datasets", nargs="+", metavar="DATA", help="these data sets in the place of the study's")
+    add("--loss", action="append", metavar="SPEC", help="these losses in the place of the study's; again for more")
+    add("--seeds", type=_positive, metavar="N", help="runs of each loss")
+    add("--epochs", type=_positive, metavar="N")
+    add("--max-train-size", type=_positive, metavar="N", help="train on at most so many samples, drawn by class")
+    add("--eval-size", type=_positive, metavar="N", help="validate and test on at most so many samples each")
+    add("--image-size", type=_size_text, metavar="HxW", help="resize images, such as 32x32")
+    add("--model", metavar="SPEC")
+    add("--optimizer", metavar="SPEC")
+    add("--lr", type=_above_zero, metavar="X", help="learning rate")
+    add(
+        "--a", dest="grid", type=_above_zero, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5], metavar="X",
+        help="the grid that --protocol paper and clean choose from, beside the study's own a (default: 0.1 to 0.5)",
+    )  # fmt: skip
+    add("--estimate", action="store_true", help="only say what would run and how long it would take")
+    add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/...)")
+    _add_machine_options(parser)
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--skip-bad", action="store_true", help="leave out files that are no readable images, and list them")
+    add("--data-dir", type=Path, metavar="DIR", help="where the known data sets lie (default: $ADMA_DATA)")
+    add(
+        "--import", dest="modules", action="append", default=[], metavar="MODULE",
+        help="a module that registers losses of your own",
+    )  # fmt: skip
     add("--jobs", type=_positive, metavar="N", help="trainings at once (default: one a core, at most 8)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
-    compare.set_defaults(run="compare")
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="list, get, check and show the known data sets")
+    verbs = data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    listing = verbs.add_parser("list", help="the known data sets, and where each is found")
+    get = verbs.add_parser("get", help="load one, downloading it if it is not there")
+    check = verbs.add_parser("check", help="hold one against what was published; exit 1 if it differs")
+    show = verbs.add_parser("show", help="a contact sheet: pictures of each class, original and augmented")
+    for verb, run in ((listing, "data_list"), (get, "data_get"), (check, "data_check"), (show, "data_show")):
+        verb.set_defaults(run=f"data_commands:{run}")
+        verb.add_argument(
+            "--data-dir", type=Path, metavar="DIR", help="where the known data sets lie (default: $ADMA_DATA)"
+        )
+        if verb is listing:
+            continue
+        either = ", or DATA as for compare" if verb is show else ""
+        verb.add_argument("name", metavar="NAME", help=f"a known data set{either}")
+        verb.add_argument("--image-size", type=_size, metavar="HxW", help="default: as the paper used it")
+        verb.add_argument("--skip-bad", action="store_true", help="leave out files that are no readable images")
+    add = show.add_argument
+    add("--out", type=Path, default=Path("sheet.png"), metavar="FILE", help="(default: %(default)s)")
+    add("--augment", metavar="SPEC", help="(default: the paper's for this data set)")
+    add("--seed", type=_whole, default=0, metavar="N", help="of pictures and augmentation (default: %(default)s)")
+    add("--classes", type=_positive, default=10, metavar="N", help="at most so many (default: %(default)s)")
+    add("--pictures", type=_positive, default=3, metavar="N", help="of each class (default: %(default)s)")
+    add("--epochs", type=_positive, default=4, metavar="N", help="of augmentation (default: %(default)s)")
+    add("--import", dest="modules", action="append", default=[], metavar="MODULE", help="imported first")
 
 
 def _number(text: str, kind: type, test: Any, words: str) -> Any:
@@ -184,6 +294,10 @@ def _positive(text: str) -> int:
     return int(_number(text, int, lambda v: v >= 1, "a whole number from 1"))
 
 
+def _whole(text: str) -> int:
+    return int(_number(text, int, lambda v: v >= 0, "a whole number from 0"))
+
+
 def _above_zero(text: str) -> float:
     return float(_number(text, float, lambda v: 0 < v < float("inf"), "a number above 0"))
 
@@ -195,6 +309,10 @@ def _not_negative(text: str) -> float:
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     return _positive(height), _positive(width or height)
+
+
+def _size_text(text: str) -> str:
+    return "{}x{}".format(*_size(text))
 
 
 if __name__ == "__main__":

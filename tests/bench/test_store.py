@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_a_damaged_cell_is_told_and_counts_as_failed(store: Store, file: str) ->
 
 def test_another_study_is_refused_unless_resumed(store: Store) -> None:
     store.write(result())
-    other = STUDY.with_setting(epochs=3)
+    other = replace(STUDY, setting=replace(STUDY.setting, epochs=3))
     with pytest.raises(BenchError, match=r"epochs: 2 there, 3 now"):
         store.open(other, about={})
     store.open(other, about={}, resume=True)

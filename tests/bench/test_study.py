@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields, replace
 
 import pytest
 
-from adma.bench.study import Cell, Setting, Study
+from adma.bench.study import Cell, Entry, Plan, Setting, Study
 
 SETTING = Setting("digits", "0123456789abcdef")
 
@@ -27,7 +28,7 @@ def test_a_cell_and_a_study_survive_their_json_form() -> None:
 @pytest.mark.parametrize("name", [f.name for f in fields(Setting)])
 def test_every_setting_is_part_of_the_key(name: str) -> None:
     value = getattr(SETTING, name)
-    changed = {str: "other", int: 7, float: 0.123, type(None): 9}[type(value)]
+    changed = {str: "other", int: 7, float: 0.123, type(None): 9, bool: not value}[type(value)]
     other = replace(SETTING, **{name: changed})
     assert Cell(other, "cce", 0).key != Cell(SETTING, "cce", 0).key
     assert any(name in d for d in Study(other, ("cce",), (0,)).differences(Study(SETTING, ("cce",), (0,))))
@@ -51,3 +52,16 @@ def test_streams_depend_on_data_seed_and_name_but_never_on_the_loss() -> None:
     assert len(others) == 4
     assert cell.stream_seed("order", 1) not in others
     assert 0 <= cell.stream_seed("init") < 2**63  # what torch.manual_seed takes
+
+
+def test_the_key_of_a_cell_at_its_defaults_holds_only_what_has_no_default() -> None:
+    """So a field that comes later leaves stored results their names."""
+    text = '{"data":"digits","data_hash":"0123456789abcdef","loss":"cce","schema":2,"seed":0}'
+    assert Cell(SETTING, "cce", 0).key == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert Cell(replace(SETTING, lr=1e-3, epochs=10), "cce", 0).key == Cell(SETTING, "cce", 0).key
+
+
+def test_a_cell_that_two_studies_of_a_plan_share_runs_once() -> None:
+    first, second = Study(SETTING, ("cce", "mse"), (0, 1)), Study(SETTING, ("mse", "mae"), (0,))
+    cells = Plan("both", (Entry("a", first), Entry("b", second))).cells()
+    assert [(c.loss, c.seed) for c in cells] == [("cce", 0), ("mse", 0), ("cce", 1), ("mse", 1), ("mae", 0)]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 from adma.bench.engines import Began, Engine, Finished, Reached
 from adma.bench.progress import Display
-from adma.bench.store import DIVERGED, DONE, Results, Store
-from adma.bench.study import Study
+from adma.bench.store import DIVERGED, DONE, Store
+from adma.bench.study import Cell
 
 
-def run_study(study: Study, store: Store, engine: Engine, display: Display) -> Results:
-    """Train what the store does not hold, and give back all of the study's results.
+def run_cells(cells: Sequence[Cell], store: Store, engine: Engine, display: Display) -> None:
+    """Train what the store does not hold.
 
     A cell that is done or diverged is never run again; one that failed is, since its cause may be gone. On
     Ctrl-C (or any error) the workers are stopped; what is finished stays, and the same call goes on from there.
     """
-    cells = study.cells()
-    todo = [cell for cell in cells if store.read(cell).status not in (DONE, DIVERGED)]
+    todo = missing(cells, store)
     display.start(todo, len(cells) - len(todo), engine.jobs)
     try:
         with closing(engine.run(todo)) as events:
@@ -31,4 +31,8 @@ def run_study(study: Study, store: Store, engine: Engine, display: Display) -> R
                     display.end(event.result)
     finally:
         display.close()
-    return store.results()
+
+
+def missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
+    """The cells that have to run: those without a result, and those that failed."""
+    return [cell for cell in cells if store.read(cell).status not in (DONE, DIVERGED)]

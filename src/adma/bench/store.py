@@ -1,6 +1,7 @@
 """The store: a folder a cell, written whole or not at all, read back as plain arrays.
 
-    DIR/study.json                the study that the folder holds
+    DIR/study.json                the study that the folder holds, if it is one study's
+    DIR/plans/NAME.json           the plans that share the folder, if it is of plans
     DIR/cells/KEY/config.json     the cell
     DIR/cells/KEY/epochs.parquet  one row an epoch (COLUMNS)
     DIR/cells/KEY/env.json        versions, hardware, threads, hashes of what the losses of a seed share
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adma.bench.errors import BenchError
-from adma.bench.study import Cell, Study
+from adma.bench.study import Cell, Entry, Plan, Study
 
 # One row an epoch. Accuracy and calibration error are fractions in [0, 1], nll is in nats, time in seconds.
 # "_posterior" is measured on the probabilities that the loss's own map recovers (NaN where it has none).
@@ -107,15 +108,56 @@ class Store:
                     f"--out {self.root}: this folder holds another study ({'; '.join(differences)}); choose "
                     "another folder, or pass --resume to continue there with the settings given now"
                 )
-        elif self.root.exists() and not self.root.is_dir():
-            raise BenchError(f"--out {self.root}: this is a file; choose another name for the results folder")
-        elif self.root.exists() and any(self.root.iterdir()):
-            raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
+        else:
+            self._refuse_foreign()
         with _explain_os_errors(self.root):
-            self.cells_dir.mkdir(parents=True, exist_ok=True)
-            for leftover in self.cells_dir.glob(".part-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._prepare()
             write_json(path, {"study": study.config(), "about": dict(about)})
+
+    def open_plan(self, plan: Plan, *, about: Mapping[str, Any]) -> None:
+        """Put a plan into the folder, beside others that share its cells; remove what was left half made.
+
+        A plan of the same name is replaced: its cells stay, and those that both hold do not run again.
+
+        Raises:
+            BenchError: the folder holds a single study, or something else.
+        """
+        if (self.root / "study.json").exists():
+            raise BenchError(f"--out {self.root}: this folder holds a study of adma compare; choose another folder")
+        if not (self.root / "plans").is_dir():
+            self._refuse_foreign()
+        entries = [{"name": e.name, "data": e.data, "variant": e.variant, **e.study.config()} for e in plan.entries]
+        with _explain_os_errors(self.root):
+            self._prepare()
+            (self.root / "plans").mkdir(exist_ok=True)
+            write_json(self.root / "plans" / f"{plan.name}.json", {"entries": entries, "about": dict(about)})
+
+    def plan(self, name: str) -> tuple[Plan, dict[str, Any]]:
+        """A plan of the folder, and what was noted about it.
+
+        Raises:
+            BenchError: there is none of that name, or it cannot be read.
+        """
+        path = self.root / "plans" / f"{name}.json"
+        if not path.is_file():
+            raise BenchError(f"{self.root} holds no plan {name!r} (no {path})")
+        try:
+            header = json.loads(path.read_text())
+            entries = tuple(Entry(e["name"], Study.from_config(e), e["data"], e["variant"]) for e in header["entries"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{path} cannot be read as a plan ({error})") from error
+        return Plan(name, entries), header["about"]
+
+    def _refuse_foreign(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise BenchError(f"--out {self.root}: this is a file; choose another name for the results folder")
+        if self.root.exists() and any(self.root.iterdir()):
+            raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
+
+    def _prepare(self) -> None:
+        self.cells_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in self.cells_dir.glob(".part-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def _header(self) -> dict[str, Any]:
         path = self.root / "study.json"
@@ -171,8 +213,11 @@ class Store:
     def results(self) -> Results:
         """The folder's study with all that is known of its cells."""
         header = self._header()
-        study = Study.from_config(header["study"])
-        return Results(study, tuple(self.read(cell) for cell in study.cells()), header.get("about", {}))
+        return self.results_of(Study.from_config(header["study"]), header.get("about", {}))
+
+    def results_of(self, study: Study, about: Mapping[str, Any]) -> Results:
+        """What the folder's cells say of any study."""
+        return Results(study, tuple(self.read(cell) for cell in study.cells()), about)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,18 +1,22 @@
-"""What to run: a `Study` is a grid of settings, and its `Cell`s are the single trainings.
+"""What to run: a `Study` compares losses under one setting, a `Plan` is a list of studies, a `Cell` one training.
 
 A cell is plain data. Its canonical JSON hashes to its *key*, the name of its folder in the store. Its random
 streams are drawn from the data and the seed, never from the loss: all losses of one seed see the same split,
 initial weights, batch order, augmentation and dropout draws.
+
+What is at its default does not enter the key, so that a new field of `Setting` leaves all earlier cells their
+keys. Therefore a default never changes, and a new field's default means what was done before there was the field.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-SCHEMA = 1  # of a cell: a change here gives every cell a new key
+SCHEMA = 2  # of a cell: a change here gives every cell a new key
 
 
 def digest(value: Any) -> str:
@@ -25,8 +29,15 @@ def digest(value: Any) -> str:
 class Setting:
     """How one training runs, but for its loss and seed.
 
-    `data` is what the user wrote; `data_hash` is the fingerprint of the arrays that it stood for, so that a
-    folder whose pictures changed is another study.
+    data: what the user wrote.
+    data_hash: the fingerprint of the arrays that it stood for: a folder whose pictures changed is another study.
+    model, optimizer, lr_schedule, augment: specs, in their canonical spelling.
+    lr: learning rate at the start.
+    weight_decay: L2 on the weights of the convolutions, see `models.parameter_groups`.
+    train_size: how many samples to train on, None for all.
+    val_fraction, test_fraction: of the samples drawn from, where the data set states no such part.
+    grouped: whether samples of one group (a lesion) stay in one part, where the data set knows groups.
+    eval_size: at most so many samples of val and of test are measured, None for all.
     """
 
     data: str
@@ -35,11 +46,14 @@ class Setting:
     epochs: int = 10
     optimizer: str = "adam"
     lr: float = 1e-3
+    lr_schedule: str = "constant"
     weight_decay: float = 1e-4
     batch_size: int = 64
     train_size: int | None = None
     val_fraction: float = 0.2
     test_fraction: float = 0.2
+    grouped: bool = True
+    eval_size: int | None = None
     augment: str = "none"
 
 
@@ -63,7 +77,9 @@ class Cell:
 
     @property
     def key(self) -> str:
-        return digest(self.config())
+        """Sixteen hexadecimal digits of what is not at its default."""
+        defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
+        return digest({k: v for k, v in self.config().items() if k not in defaults or v != defaults[k]})
 
     def stream_seed(self, *names: str | int) -> int:
         """A seed for the random stream called `names`, drawn from the data and the cell's seed alone.
@@ -114,5 +130,34 @@ class Study:
             if flat_a[name] != flat_b.get(name)
         ]
 
-    def with_setting(self, **changes: Any) -> Study:
-        return replace(self, setting=replace(self.setting, **changes))
+
+@dataclass(frozen=True)
+class Entry:
+    """One study of a plan.
+
+    name: unique in the plan, such as "mnist" or "mnist/relu".
+    data: the name of the data set, for headings.
+    variant: what differs from other entries of that data set, "" if nothing does.
+    """
+
+    name: str
+    study: Study
+    data: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Several studies that run together, into one store; a cell that two of them hold runs once."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    def cells(self) -> list[Cell]:
+        """Without repetition; an entry's cells stand together, as they read the same data."""
+        return unique(cell for entry in self.entries for cell in entry.study.cells())
+
+
+def unique(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells in their order, each once."""
+    return list({cell.key: cell for cell in cells}.values())

@@ -20,10 +20,11 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 import adma
 from adma.bench import environment
 from adma.bench.data import Dataset, augment
-from adma.bench.data.splits import make_split
+from adma.bench.loading import split_of
 from adma.bench.models import build_model, parameter_groups
+from adma.bench.optimizers import make_optimizer, make_schedule
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
-from adma.bench.study import Cell, Setting
+from adma.bench.study import Cell
 from adma.torch.flexible import CallLoss
 
 _EVAL_BATCH = 128  # bounds the memory of evaluation
@@ -45,13 +46,7 @@ def train(
     """
     setting, started = cell.setting, time.perf_counter()
     torch.use_deterministic_algorithms(True)
-    split = make_split(
-        dataset,
-        seed=cell.stream_seed("split"),
-        train_size=setting.train_size,
-        val_fraction=setting.val_fraction,
-        test_fraction=setting.test_fraction,
-    )
+    split = split_of(cell, dataset)
     parts = ("train", "val", "test")
     mean, scale = (t.to(device) for t in _normalisation(torch.from_numpy(dataset.x[split.train])))
     x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in parts}
@@ -63,12 +58,14 @@ def train(
     torch.manual_seed(cell.stream_seed("init"))
     model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
     initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
-    optimizer = _optimizer(setting, model)
+    optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
     loss_fn = adma.make_loss(cell.loss)
     assert isinstance(loss_fn, CallLoss)
     vary = augment.parse(setting.augment)
 
     n = len(y["train"])
+    steps = len(_batches(torch.arange(n), setting.batch_size))
+    annealing = make_schedule(setting.lr_schedule, optimizer, epochs=setting.epochs, steps_per_epoch=steps)
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
     reason = ""
@@ -95,6 +92,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            annealing.step_batch()
             losses.append(loss.detach() * len(index))
             correct += (logits.detach().argmax(1) == target).sum()
 
@@ -105,6 +103,7 @@ def train(
             logits = _logits(model, partial(batch_of, part), len(y[part])).cpu()
             finite = finite and bool(torch.isfinite(logits).all())
             row |= {f"{part}_{key}": value for key, value in measures(logits, y[part].cpu(), loss_fn).items()}
+        annealing.step_epoch(row["val_accuracy"])
         row["seconds"] = time.perf_counter() - clock
         rows.append(row)
         if on_epoch is not None:
@@ -160,13 +159,6 @@ def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, flo
         found[f"nll{kind}"] = float(-torch.log(p.gather(1, target[:, None])).mean())
         found[f"ece{kind}"] = float(multiclass_calibration_error(p.float(), target, classes, n_bins=15))
     return found
-
-
-def _optimizer(setting: Setting, model: nn.Module) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, setting.weight_decay)
-    if setting.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=setting.lr)
-    return torch.optim.SGD(groups, lr=setting.lr)  # no momentum, as in the paper
 
 
 def _normalisation(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Processes on this machine: each loads the data once and trains one cell at a time.
+"""Processes on this machine: each trains one cell at a time, and loads data when the next cell needs other.
 
 Workers are spawned, not forked (torch's threads and CUDA do not survive a fork). A worker that dies takes one
 cell with it, which is recorded as failed, and another takes its place.
@@ -21,14 +21,15 @@ from adma.bench.engines.base import Began, Event, Finished, Reached
 from adma.bench.store import FAILED, CellResult
 from adma.bench.study import Cell
 
-Load = Callable[[], Dataset]
+Load = Callable[[Cell], Dataset]
 
 
 class LocalEngine:
     """Trains cells in processes on this machine.
 
     Args:
-        load: gives the data set; called once in each worker, so it must be picklable (a `functools.partial`).
+        load: gives a cell its data set (`loading.Loader`, or anything picklable); called in each worker, once for
+            all cells in a row that have the same fingerprint.
         jobs: how many cells train at once.
         threads: of each worker's arithmetic.
         device: where they train.
@@ -99,6 +100,7 @@ def _work(connection: Connection, load: Load, threads: int, device: str) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
     dataset: Dataset | None = None
+    held = ""  # its fingerprint
     while True:
         try:
             cell: Cell = connection.recv()
@@ -110,8 +112,10 @@ def _work(connection: Connection, load: Load, threads: int, device: str) -> None
             from adma.bench.train import train
 
             torch.set_num_threads(threads)
-            if dataset is None:
-                dataset = load()
+            if dataset is None or held != cell.setting.data_hash:
+                dataset, held = None, ""  # frees the memory first
+                dataset = load(cell)
+                held = cell.setting.data_hash
             result = train(cell, dataset, device=device, on_epoch=lambda n: connection.send(("epoch", n)))
         except (BrokenPipeError, ConnectionResetError):
             return  # nobody listens any more

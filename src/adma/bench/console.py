@@ -1,0 +1,41 @@
+"""What every command shares: where it prints, and the device it uses."""
+
+from __future__ import annotations
+
+import torch
+from rich.console import Console
+
+from adma.bench import environment
+from adma.bench.errors import BenchError
+
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+
+
+def console_for(*, stderr: bool = False) -> Console:
+    """Where a command prints: wide enough for tables where it is no terminal."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # a pipe or a file has no width of its own
+    return console
+
+
+def usable_device(name: str) -> str:
+    """The device that a word means, "auto" included.
+
+    Raises:
+        BenchError: it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise BenchError(f"--device {name}: not usable here ({str(error).splitlines()[0]}); try cpu") from error
+    return name
+
+
+def jobs_and_threads(jobs: int | None, device: str, cells: int) -> tuple[int, int]:
+    """How many trainings at once (by default one a core, at most 8; one on a GPU), and the threads of each."""
+    cores = environment.cores()
+    jobs = min(jobs or (min(cores, 8) if device == "cpu" else 1), max(1, cells))
+    return jobs, max(1, cores // jobs)

@@ -1,0 +1,74 @@
+"""How long a study will take, from a few timed steps of each setting on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+import adma
+from adma.bench.data import augment
+from adma.bench.models import build_model, parameter_groups
+from adma.bench.optimizers import make_optimizer
+from adma.bench.study import Setting
+
+EVAL_BATCH = 128
+
+
+def seconds_per_cell(
+    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, *,
+    device: str = "cpu", threads: int = 1,
+) -> float:  # fmt: skip
+    """The time of one cell: timed training and evaluation steps on noise, times their number.
+
+    Args:
+        sizes: samples of "train", "val" and "test".
+        sample_shape: of one sample.
+        threads: that a worker will have.
+
+    Returns:
+        Seconds, without starting the worker and reading the data.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = build_model(setting.model, sample_shape, num_classes).to(device)
+            optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
+            loss_fn = adma.make_loss(loss)
+            vary = augment.parse(setting.augment)
+            size = min(setting.batch_size, sizes["train"])
+            x = torch.randn(size, *sample_shape, device=device)
+            y = torch.randint(num_classes, (size,), device=device)
+
+            def train_step() -> None:
+                inputs = x if vary is None else vary(x, vary.draws(size, 0).to(device))
+                optimizer.zero_grad(set_to_none=True)
+                loss_fn(model.train()(inputs), y).backward()
+                optimizer.step()
+
+            held_out = torch.randn(EVAL_BATCH, *sample_shape, device=device)
+
+            @torch.no_grad()
+            def eval_step() -> None:
+                model.eval()(held_out)
+
+            step, evaluation = _timed(train_step, device), _timed(eval_step, device)
+    finally:
+        torch.set_num_threads(before)
+    measured = (sizes["val"] + sizes["test"]) / EVAL_BATCH
+    return setting.epochs * (sizes["train"] / size * step + measured * evaluation)
+
+
+def _timed(step: Callable[[], None], device: str) -> float:
+    """Seconds a call: the smaller of two, after a first one that warms up."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:])

@@ -1,0 +1,208 @@
+"""From a study document to a plan: data loaded, settings checked, sizes and costs known before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from adma.bench import paper
+from adma.bench.data import Dataset, augment
+from adma.bench.data.catalog import load
+from adma.bench.errors import BenchError
+from adma.bench.estimate import seconds_per_cell
+from adma.bench.loading import Loader, split_of
+from adma.bench.models import canonical_model, check_model
+from adma.bench.optimizers import canonical_optimizer, canonical_schedule
+from adma.bench.study import Cell, Entry, Setting, Study
+from adma.bench.studyfile import Task
+from adma.spec import canonical
+
+
+@dataclass(frozen=True)
+class Where:
+    """How data are found, the same for all: the options of `catalog.load`."""
+
+    data_dir: Path | None = None
+    skip_bad: bool = False
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A comparison that is ready to run.
+
+    about: of the data and the splits, as a store keeps it.
+    cell_seconds: what one cell takes here, by a timed step.
+    """
+
+    entry: Entry
+    source: Callable[[], Dataset]
+    about: Mapping[str, Any]
+    cell_seconds: float
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A comparison that cannot run, and why; the others go on."""
+
+    task: Task
+    reason: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """All comparisons of a document, in its order."""
+
+    items: tuple[Prepared | Refused, ...]
+
+    @property
+    def ready(self) -> list[Prepared]:
+        return [item for item in self.items if isinstance(item, Prepared)]
+
+    def loader(self) -> Loader:
+        return Loader({p.entry.study.setting.data_hash: p.source for p in self.ready})
+
+
+def prepare(
+    tasks: Sequence[Task],
+    where: Where,
+    *,
+    protocol: str = "printed",
+    grid: Sequence[float] = paper.GRID,
+    device: str = "cpu",
+    threads: int = 1,
+) -> Readiness:
+    """Load each data set once, check every setting on it, and time a step.
+
+    A data set that cannot be read, or a setting that does not fit it, refuses that comparison alone.
+    """
+    items: list[Prepared | Refused] = []
+    for (name, size), group in groupby(tasks, key=lambda t: (t.data, t.options.get("image_size"))):
+        source = partial(
+            load, name, data_dir=where.data_dir, image_size=image_size(size), skip_bad=where.skip_bad,
+            modules=where.modules,
+        )  # fmt: skip
+        some = list(group)
+        try:
+            dataset = source()
+        except BenchError as error:
+            items += [Refused(task, str(error)) for task in some]
+            continue
+        items += _with_data(some, dataset, source, protocol, grid, device, threads)
+    return Readiness(tuple(items))
+
+
+def _with_data(
+    tasks: Sequence[Task], dataset: Dataset, source: Callable[[], Dataset], protocol: str, grid: Sequence[float],
+    device: str, threads: int,
+) -> Iterator[Prepared | Refused]:  # fmt: skip
+    for task in tasks:
+        try:
+            study, sizes, notes = make_study(task, dataset, protocol=protocol, grid=grid)
+            check_model(study.setting.model, dataset.sample_shape, dataset.num_classes)
+            seconds = seconds_per_cell(
+                study.setting, study.losses[0], sizes, dataset.sample_shape, dataset.num_classes, device=device,
+                threads=threads,
+            )  # fmt: skip
+        except BenchError as error:
+            yield Refused(task, str(error))
+            continue
+        entry = Entry(task.name, study, task.data, task.variant)
+        yield Prepared(entry, source, describe(dataset, sizes, notes), seconds)
+
+
+def make_study(
+    task: Task, dataset: Dataset, *, protocol: str = "printed", grid: Sequence[float] = paper.GRID
+) -> tuple[Study, dict[str, int], list[str]]:
+    """The study that a task means on its data; its sizes by part; notes for the reader.
+
+    Beside the options of `studyfile.Options` it takes `train_size`, of which there must be enough.
+
+    Raises:
+        BenchError: an option that does not fit the data, or a loss that is not known.
+    """
+    options = {key: value for key, value in task.options.items() if value is not None}
+    losses, note = paper.with_printed_a(options.get("losses", ()), dataset.name)
+    notes = [note] if note else []
+    if protocol != "printed":
+        losses = paper.with_grid(losses, grid)
+    if len(dataset.sample_shape) != 3:
+        if augment.parse(options.get("augment", "none")) is not None:
+            raise BenchError(f"augment {options['augment']}: {dataset.name} holds no images")
+        options.setdefault("model", "mlp")
+    grouped = options.get("grouped", True) and protocol != "paper"
+    if dataset.groups is None:
+        grouped = True  # means the same here, so the cells are the same
+    elif not grouped:
+        notes.append(
+            "WARNING: divided by sample, as the paper did: samples of one group stand in training and in test, so the "
+            "accuracy is too high"
+        )
+    given = {k: options[k] for k in _AS_THEY_ARE if k in options}
+    setting = Setting(
+        data=dataset.name,
+        data_hash=dataset.fingerprint,
+        model=canonical_model(options.get("model", "convnet")),
+        optimizer=canonical_optimizer(options.get("optimizer", "adam")),
+        lr_schedule=canonical_schedule(options.get("lr_schedule", "constant")),
+        grouped=grouped,
+        **given,
+    )
+    most = options.get("max_train_size")
+    if most is not None and most < count(dataset, setting)["train"]:
+        setting = replace(setting, train_size=most)
+    study = Study(setting, canonical_losses(losses), tuple(range(options.get("seeds", 5))))
+    return study, count(dataset, setting), notes
+
+
+_AS_THEY_ARE = (
+    "epochs", "lr", "weight_decay", "batch_size", "train_size", "val_fraction", "test_fraction", "eval_size", "augment",
+)  # fmt: skip
+
+
+def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
+    """The specs in their one spelling.
+
+    Raises:
+        BenchError: one is not known, or is given twice.
+    """
+    losses: list[str] = []
+    for text in texts:
+        try:
+            loss = canonical(text)
+        except ValueError as error:
+            raise BenchError(f"--loss: {error}") from error
+        if loss in losses:
+            raise BenchError(f"--loss {text}: this loss is given twice")
+        losses.append(loss)
+    return tuple(losses)
+
+
+def count(dataset: Dataset, setting: Setting) -> dict[str, int]:
+    """How many samples train, validate and test (of seed 0: with groups it may vary a little)."""
+    split = split_of(Cell(setting, "cce", 0), dataset)
+    return {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+
+
+def describe(dataset: Dataset, sizes: Mapping[str, int], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """What a store and a report keep of a data set."""
+    return {
+        "name": dataset.name,
+        "samples": len(dataset),
+        "classes": list(dataset.class_names),
+        "sample_shape": list(dataset.sample_shape),
+        "notes": [*dataset.notes, *notes],
+        "sizes": dict(sizes),
+    }
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """`32x48` as (32, 48), height first."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    return int(height), int(width)

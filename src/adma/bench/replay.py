@@ -1,0 +1,158 @@
+"""`adma run` and `adma replay`: a study document -> a plan -> the store -> tables beside what the paper printed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from adma import __version__
+from adma.bench import paper
+from adma.bench.console import INTERRUPTED, console_for, jobs_and_threads, usable_device
+from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
+from adma.bench.outcome import Outcome, publish
+from adma.bench.prepare import Prepared, Readiness, Where, prepare
+from adma.bench.progress import display, duration
+from adma.bench.run import missing, run_cells
+from adma.bench.store import FAILED, Store
+from adma.bench.study import Plan
+from adma.bench.studyfile import StudyFile, chosen_scale, read_study, tasks
+
+_CHANGES = ("seeds", "epochs", "max_train_size", "eval_size", "image_size", "model", "optimizer", "lr")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run any study document.
+
+    Returns:
+        0; 1 if a comparison was refused or a cell failed; INTERRUPTED.
+
+    Raises:
+        BenchError: a mistake in the document or the options.
+    """
+    path = Path(options.study)
+    study = read_study(path, find=paper.published())
+    root = options.out or Path("adma-runs") / "-".join(filter(None, (path.stem, chosen_scale(study, options.scale))))
+    return _run(path.stem, study, options, root)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Run the paper's experiments by name, and print ours beside what is printed there.
+
+    Returns:
+        As `run`; the worst of all.
+
+    Raises:
+        BenchError: an unknown experiment, or a mistake in the options.
+    """
+    if options.all == bool(options.names):
+        known = ", ".join(paper.published())
+        raise BenchError(f"name experiments to replay, or pass --all; known: {known}")
+    names = list(paper.published()) if options.all else options.names
+    studies = [(name, read_study(paper.find_published(name), find=paper.published())) for name in names]
+    worst = 0
+    for name, study in studies:
+        scale = chosen_scale(study, options.scale)
+        root = options.out or Path("adma-runs") / f"replay-{scale}"
+        code = _run(name, study, options, root)
+        if code == INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -> int:
+    console = console_for()
+    protocol = getattr(options, "protocol", "printed")
+    changes = {key: getattr(options, key) for key in _CHANGES if getattr(options, key) is not None}
+    if options.loss:
+        changes["losses"] = options.loss
+    wanted = tasks(study, scale=options.scale, data=_names(options.datasets), changes=changes)
+    scale = chosen_scale(study, options.scale)
+    device = usable_device(options.device)
+    jobs, threads = jobs_and_threads(options.jobs, device, 10**6)
+    where = Where(options.data_dir, options.skip_bad, tuple(options.modules))
+    if protocol != "printed":
+        name = f"{name}-{protocol}"
+    console.print(Text(f"{study.title} ({_scale_words(scale, changes)})", style="bold"))
+    ready = prepare(wanted, where, protocol=protocol, grid=options.grid, device=device, threads=threads)
+    plan = Plan(name, tuple(p.entry for p in ready.ready))
+    store = Store(root)
+    about = {
+        "command": options.command_line,
+        "adma_version": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "scale": scale,
+        "changed": changes,
+        "protocol": protocol,
+        "data": {p.entry.name: dict(p.about) for p in ready.ready},
+    }
+    store.open_plan(plan, about=about)
+    _announce(console, ready, store, jobs)
+    console.print(Text(f"results in {root}"))
+    if options.estimate:
+        return 0
+    outcome = Outcome(name, study, ready, store, about)
+    cells = plan.cells()
+    engine = LocalEngine(ready.loader(), jobs=max(1, min(jobs, len(cells))), threads=threads, device=device)
+    try:
+        run_cells(cells, store, engine, display(console_for(stderr=True)))
+    except KeyboardInterrupt:
+        left = len(missing(cells, store))
+        publish(outcome, root)
+        console.print(
+            Text(
+                f"Interrupted: {len(cells) - left} of {len(cells)} runs are kept in {root}, with a report of them; run "
+                "the same command again to continue."
+            )
+        )
+        return INTERRUPTED
+    table, files = publish(outcome, root)
+    for part in table:
+        console.print()
+        console.print(part)
+    for path in files:
+        console.print(Text(str(path)), soft_wrap=True)
+    failed = any(store.read(cell).status == FAILED for cell in cells)
+    return 1 if failed or len(ready.ready) < len(ready.items) else 0
+
+
+def _announce(console: Console, ready: Readiness, store: Store, jobs: int) -> None:
+    """What is about to run, how much is done, and how long the rest will take."""
+    total = 0.0
+    for item in ready.items:
+        if not isinstance(item, Prepared):
+            console.print(Text(f"{item.task.name}: not run: {item.reason}", style="yellow"))
+            continue
+        study = item.entry.study
+        left = len(missing(study.cells(), store))
+        total += left * item.cell_seconds
+        sizes: dict[str, int] = item.about["sizes"]
+        words = f"{item.entry.name}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; "
+        words += f"{len(study.losses)} losses x {len(study.seeds)} seeds, {study.setting.epochs} epochs; "
+        words += f"{left} runs of about {duration(item.cell_seconds)}" if left else "all runs are done"
+        console.print(Text(words))
+        for note in item.about["notes"]:
+            console.print(Text(f"  note: {note}", style="yellow" if note.startswith("WARNING") else ""))
+    if total:
+        console.print(
+            Text(
+                f"estimate: about {duration(total / jobs)} with {jobs} at a time, from two timed steps of each setting"
+            )
+        )
+
+
+def _names(given: Sequence[str] | None) -> list[str] | None:
+    """Names set apart by spaces or commas."""
+    return [name for text in given for name in text.split(",") if name] if given else None
+
+
+def _scale_words(scale: str, changes: dict[str, Any]) -> str:
+    words = f"scale {scale}" if scale else "as written"
+    return words + "".join(f", {key.replace('_', ' ')} {value}" for key, value in changes.items())
