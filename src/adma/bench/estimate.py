@@ -12,8 +12,7 @@ from adma.bench.data import augment
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
 from adma.bench.study import Setting
-
-EVAL_BATCH = 128
+from adma.bench.train import EVAL_BATCH
 
 
 def seconds_per_cell(

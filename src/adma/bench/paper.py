@@ -15,6 +15,7 @@ from adma.bench.errors import BenchError
 from adma.bench.printed import PRINTED
 from adma.bench.statistics import Estimate, estimate
 from adma.bench.store import DONE, CellResult, Results
+from adma.spec import canonical
 
 ORDER = (
     "table1", "table2", "table3", "table4", "figure3", "splits", "low_lr", "annealing", "activations", "structure",
@@ -69,10 +70,10 @@ def with_printed_a(losses: Sequence[str], data: str) -> tuple[tuple[str, ...], s
 
 
 def with_grid(losses: Sequence[str], grid: Sequence[float]) -> tuple[str, ...]:
-    """The losses, with Adma at every `a` of the grid beside its own."""
+    """The losses (canonical), with Adma at every `a` of the grid beside its own."""
     own = [loss for loss in losses if _is_adma(loss)]
     others = [loss for loss in losses if not _is_adma(loss)]
-    at_grid = [f"adma:a={a!r}" for a in grid]
+    at_grid = [canonical(f"adma:a={a!r}") for a in grid]
     return (*dict.fromkeys([*own, *at_grid]), *others)
 
 

@@ -128,11 +128,16 @@ def make_study(
     options = {key: value for key, value in task.options.items() if value is not None}
     losses, note = paper.with_printed_a(options.get("losses", ()), dataset.name)
     notes = [note] if note else []
+    losses = canonical_losses(losses)
     if protocol != "printed":
         losses = paper.with_grid(losses, grid)
+    vary = augment.parse(options.get("augment", augment.NONE))
     if len(dataset.sample_shape) != 3:
-        if augment.parse(options.get("augment", "none")) is not None:
-            raise BenchError(f"augment {options['augment']}: {dataset.name} holds no images")
+        if vary is not None:
+            raise BenchError(
+                f"--augment {vary.spec}: the samples of {dataset.name} are no images but have shape "
+                f"{dataset.sample_shape}"
+            )
         options.setdefault("model", "mlp")
     grouped = options.get("grouped", True) and protocol != "paper"
     if dataset.groups is None:
@@ -150,17 +155,18 @@ def make_study(
         optimizer=canonical_optimizer(options.get("optimizer", "adam")),
         lr_schedule=canonical_schedule(options.get("lr_schedule", "constant")),
         grouped=grouped,
+        augment=augment.NONE if vary is None else vary.spec,
         **given,
     )
     most = options.get("max_train_size")
     if most is not None and most < count(dataset, setting)["train"]:
         setting = replace(setting, train_size=most)
-    study = Study(setting, canonical_losses(losses), tuple(range(options.get("seeds", 5))))
+    study = Study(setting, losses, tuple(range(options.get("seeds", 5))))
     return study, count(dataset, setting), notes
 
 
 _AS_THEY_ARE = (
-    "epochs", "lr", "weight_decay", "batch_size", "train_size", "val_fraction", "test_fraction", "eval_size", "augment",
+    "epochs", "lr", "weight_decay", "batch_size", "train_size", "val_fraction", "test_fraction", "eval_size",
 )  # fmt: skip
 
 

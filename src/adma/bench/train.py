@@ -27,7 +27,7 @@ from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell
 from adma.torch.flexible import CallLoss
 
-_EVAL_BATCH = 128  # bounds the memory of evaluation
+EVAL_BATCH = 128  # bounds the memory of evaluation
 
 
 def train(
@@ -167,7 +167,7 @@ def _normalisation(x: Tensor) -> tuple[Tensor, Tensor]:
     count = x.numel() // (x.shape[1] if x.dim() > 1 else 1)
 
     def average(function: Callable[[Tensor], Tensor]) -> Tensor:  # in float64, a piece at a time
-        pieces = [function(piece.double()).sum(dims, keepdim=True) for piece in x.split(_EVAL_BATCH)]
+        pieces = [function(piece.double()).sum(dims, keepdim=True) for piece in x.split(EVAL_BATCH)]
         return torch.stack(pieces).sum(0) / count
 
     mean = average(lambda v: v)
@@ -186,7 +186,7 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 @torch.no_grad()
 def _logits(model: nn.Module, batch: Callable[[slice], Tensor], n: int) -> Tensor:
     model.eval()
-    return torch.cat([model(batch(slice(i, i + _EVAL_BATCH))) for i in range(0, n, _EVAL_BATCH)])
+    return torch.cat([model(batch(slice(i, i + EVAL_BATCH))) for i in range(0, n, EVAL_BATCH)])
 
 
 def _hash(*arrays: np.ndarray[Any, Any]) -> str:
