@@ -48,6 +48,13 @@ def test_file_data_set_scale_variant_and_command_line_win_in_this_order(tmp_path
     assert {o["seeds"] for o in paper.values()} == {2}
 
 
+def test_a_scale_may_have_variants_of_its_own(tmp_path: Path) -> None:
+    text = FULL.replace("  paper: {}", "  paper: {variants: {tiny: {image_size: 8x8}}}")
+    found = tasks(read_study(write(tmp_path, text)), scale="paper")
+    assert [t.name for t in found] == ["digits/tiny", "mnist/tiny"]
+    assert {t.options["image_size"] for t in found} == {"8x8"}
+
+
 def test_other_data_sets_may_take_the_place_of_the_documents_own(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, FULL))
     assert [t.data for t in tasks(study, data=["photos/"])] == ["photos/", "photos/"]

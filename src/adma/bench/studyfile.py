@@ -63,9 +63,10 @@ class Options(BaseModel):
 
 
 class Scale(Options):
-    """What a scale changes, for all data sets and for single ones."""
+    """What a scale changes, for all data sets and for single ones; its variants stand in the place of the document's."""
 
     per_data: dict[str, Options] = {}
+    variants: dict[str, Options] = {}
 
 
 class StudyFile(Scale):
@@ -74,7 +75,6 @@ class StudyFile(Scale):
     title: str
     data: list[str] = Field(min_length=1)
     table: Annotated[int, Field(ge=1, le=4)] | None = None
-    variants: dict[str, Options] = {}
     scales: dict[str, Scale] = {}
 
     @field_validator("data", mode="before")
@@ -133,7 +133,7 @@ def tasks(
         raise BenchError(f"a data set is named twice: {', '.join(names)}; name each once")
     found = []
     for name in names:
-        for variant, options in (study.variants or {"": Options()}).items():
+        for variant, options in (of_scale.variants or study.variants or {"": Options()}).items():
             layers: Iterable[Options | None] = (
                 study, study.per_data.get(name), of_scale, of_scale.per_data.get(name), options,
             )  # fmt: skip
