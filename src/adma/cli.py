@@ -203,7 +203,7 @@ def _add_replay(commands: Any) -> None:
         "replay",
         help="run the paper's experiments and print ours beside the printed numbers",
         description="Run the paper's experiments by name: table1 to table4, figure3, splits, low_lr, annealing, "
-        "activations, structure, resnet34; and leak, shape. They share one folder a scale, so nothing is trained twice.",
+        "activations, structure, resnet34; and leak, shape. They share one folder a scale: nothing is trained twice.",
     )
     replay.add_argument("names", metavar="NAME", nargs="*", help="an experiment, such as table1; again for more")
     replay.add_argument("--all", action="store_true", help="all of them")

@@ -63,7 +63,7 @@ class Options(BaseModel):
 
 
 class Scale(Options):
-    """What a scale changes, for all data sets and for single ones; its variants stand in the place of the document's."""
+    """What a scale changes, for all data sets and for single ones; its variants replace the document's."""
 
     per_data: dict[str, Options] = {}
     variants: dict[str, Options] = {}
