@@ -48,10 +48,10 @@ def test_file_data_set_scale_variant_and_command_line_win_in_this_order(tmp_path
     assert {o["seeds"] for o in paper.values()} == {2}
 
 
-def test_a_scale_may_have_variants_of_its_own(tmp_path: Path) -> None:
-    text = FULL.replace("  paper: {}", "  paper: {variants: {tiny: {image_size: 8x8}}}")
+def test_a_scale_may_have_data_sets_and_variants_of_its_own(tmp_path: Path) -> None:
+    text = FULL.replace("  paper: {}", "  paper: {data: svhn, variants: {tiny: {image_size: 8x8}}}")
     found = tasks(read_study(write(tmp_path, text)), scale="paper")
-    assert [t.name for t in found] == ["digits/tiny", "mnist/tiny"]
+    assert [t.name for t in found] == ["svhn/tiny"]
     assert {t.options["image_size"] for t in found} == {"8x8"}
 
 

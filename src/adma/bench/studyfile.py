@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
@@ -62,25 +62,33 @@ class Options(BaseModel):
         return {k: getattr(self, k) for k in self.model_fields_set if k in Options.model_fields}
 
 
-class Scale(Options):
-    """What a scale changes, for all data sets and for single ones; its variants replace the document's."""
+class Layer(Options):
+    """Options for all data sets and for single ones, and variants of the study."""
 
     per_data: dict[str, Options] = {}
     variants: dict[str, Options] = {}
 
 
-class StudyFile(Scale):
-    """A study document; see the module."""
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value  # one name may stand without brackets
+
+
+class Scale(Layer):
+    """What a scale changes; its data sets and variants replace the document's."""
+
+    data: Annotated[list[str] | None, BeforeValidator(_list), Field(min_length=1)] = None
+
+
+class StudyFile(Layer):
+    """A study document; see the module.
+
+    table: which of the paper's tables the results stand beside.
+    """
 
     title: str
-    data: list[str] = Field(min_length=1)
+    data: Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
     table: Annotated[int, Field(ge=1, le=4)] | None = None
     scales: dict[str, Scale] = {}
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_name_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,7 @@ def tasks(
     """
     scale = chosen_scale(study, scale)
     of_scale = study.scales[scale] if scale else Scale()
-    names = list(data) if data else study.data
+    names = list(data or of_scale.data or study.data)
     if len(set(names)) < len(names):
         raise BenchError(f"a data set is named twice: {', '.join(names)}; name each once")
     found = []
