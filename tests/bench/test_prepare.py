@@ -135,6 +135,8 @@ def test_plans_share_a_folder_and_come_back_as_they_were(tmp_path: Path) -> None
     store.open_plan(second, about={})
     assert store.plan("one") == (first, {"scale": "smoke"})
     assert store.plan("two") == (second, {})
+    with pytest.raises(BenchError, match="holds plans of adma run or replay"):
+        store.results()
     with pytest.raises(BenchError, match="no plan 'three'"):
         store.plan("three")
     with pytest.raises(BenchError, match="not empty and holds no study"):

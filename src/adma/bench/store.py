@@ -161,6 +161,11 @@ class Store:
 
     def _header(self) -> dict[str, Any]:
         path = self.root / "study.json"
+        if (self.root / "plans").is_dir():
+            raise BenchError(
+                f"{self.root} holds plans of adma run or replay; give that command again to rebuild its tables, what "
+                "is done is not trained again"
+            )
         if not path.is_file():
             raise BenchError(
                 f"{self.root} holds no study (no {path.name} there); name a folder that adma compare wrote"
