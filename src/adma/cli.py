@@ -214,6 +214,15 @@ def _add_replay(commands: Any) -> None:
         help="Adma's a: as printed; or tuned over --a, on the reported part as the paper did (and samples of one "
         "group on both sides); or clean, on validation (default: %(default)s)",
     )
+    replay.add_argument(
+        "--a",
+        dest="grid",
+        type=_above_zero,
+        nargs="+",
+        metavar="X",
+        help="the grid that --protocol paper and clean choose from (default: 0.1 0.2 0.3 0.4 0.5; paper adds the "
+        "printed a)",
+    )
     _add_study_options(replay)
     replay.set_defaults(run="replay:replay")
 
@@ -231,10 +240,6 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="SPEC")
     add("--optimizer", metavar="SPEC")
     add("--lr", type=_above_zero, metavar="X", help="learning rate")
-    add(
-        "--a", dest="grid", type=_above_zero, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.5], metavar="X",
-        help="the grid that --protocol paper and clean choose from, beside the study's own a (default: 0.1 to 0.5)",
-    )  # fmt: skip
     add("--estimate", action="store_true", help="only say what would run and how long it would take")
     add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/...)")
     _add_machine_options(parser)

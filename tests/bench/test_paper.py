@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adma.bench import paper
+from adma.bench.data.known import KNOWN
 from adma.bench.errors import BenchError
 from adma.bench.printed import PRINTED, TABLES
 from adma.bench.store import DONE, FAILED, CellResult, Results
@@ -18,7 +19,7 @@ EIGHT = ["mnist", "fashion_mnist", "cifar10", "cifar100", "flowers", "ham10000",
 
 
 def study_of(name: str):
-    return read_study(paper.find_published(name), find=paper.published())
+    return read_study(paper.find_published(name), known=KNOWN)
 
 
 @pytest.mark.parametrize("name", paper.ORDER)

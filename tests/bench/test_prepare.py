@@ -67,7 +67,7 @@ def test_groups_stay_whole_unless_the_papers_protocol_or_the_user_says_otherwise
         return len(set(lesions.groups[split.train]) & set(lesions.groups[split.test]))  # type: ignore[index]
 
     clean, _, notes = make_study(task("lesions"), lesions)
-    assert (shared(clean), notes) == (0, [])
+    assert (shared(clean), notes) == (0, ["samples of one group stay in one part"])
     for leaky, _, notes in (
         make_study(task("lesions"), lesions, protocol="paper"),
         make_study(task("lesions", grouped=False), lesions),

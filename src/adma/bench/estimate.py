@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import torch
 
 import adma
 from adma.bench.data import augment
+from adma.bench.errors import BenchError
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
 from adma.bench.study import Setting
@@ -28,6 +30,9 @@ def seconds_per_cell(
 
     Returns:
         Seconds, without starting the worker and reading the data.
+
+    Raises:
+        BenchError: a step fails, such as for want of memory.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -54,7 +59,13 @@ def seconds_per_cell(
             def eval_step() -> None:
                 model.eval()(held_out)
 
-            step, evaluation = _timed(train_step, device), _timed(eval_step, device)
+            step = _timed(train_step, device)
+            evaluation = _timed(eval_step, device)
+    except (RuntimeError, MemoryError) as error:
+        raise BenchError(
+            f"a trial step of {setting.model} with {loss} in batches of {min(setting.batch_size, sizes['train'])} "
+            f"samples of shape {sample_shape} on {device} failed: {_in_words(error)}"
+        ) from error
     finally:
         torch.set_num_threads(before)
     measured = (sizes["val"] + sizes["test"]) / EVAL_BATCH
@@ -62,12 +73,29 @@ def seconds_per_cell(
 
 
 def _timed(step: Callable[[], None], device: str) -> float:
-    """Seconds a call: the smaller of two, after a first one that warms up."""
-    times = []
-    for _ in range(3):
+    """Seconds a call: the median of at least 3 calls and 0.3 seconds, after a first one that warms up.
+
+    Fewer would measure what else the machine is doing, where a step takes a few milliseconds.
+    """
+    times: list[float] = []
+    _finished(step, device)
+    while len(times) < 3 or sum(times) < 0.3:
         started = time.perf_counter()
-        step()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
+        _finished(step, device)
         times.append(time.perf_counter() - started)
-    return min(times[1:])
+    return statistics.median(times)
+
+
+def _finished(step: Callable[[], None], device: str) -> None:
+    step()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def _in_words(error: RuntimeError | MemoryError) -> str:
+    """The error's first line, and what helps where memory ran out."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in reason
+    if not no_memory:
+        return reason
+    return f"out of memory ({reason}); try a smaller --batch-size, --image-size or --model (or so in the study's file)"

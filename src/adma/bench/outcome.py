@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.console import RenderableType
 
 from adma.bench import paper, traits
+from adma.bench.data.known import KNOWN
+from adma.bench.effects import claims, effects, role_of
+from adma.bench.errors import BenchError
 from adma.bench.prepare import Prepared, Readiness, Refused
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, PRINTED, ROLES, TABLES, PrintedRow
 from adma.bench.report import figures, paper_figures
 from adma.bench.report.html import environment_rows
-from adma.bench.report.replay import Replay, ReplayCell, ReplayRow
+from adma.bench.report.replay import PAPER_SCALE, Replay, ReplayCell, ReplayRow
 from adma.bench.report.replay_html import replay_html
-from adma.bench.report.replay_tables import replay_csv, replay_latex, replay_table
+from adma.bench.report.replay_tables import csv_text, effect_table, effects_csv, replay_csv, replay_latex, replay_table
 from adma.bench.report.text import write_whole
 from adma.bench.report.trait_tables import trait_table
 from adma.bench.statistics import summarise
@@ -53,9 +55,25 @@ class Outcome:
 
     @property
     def scale(self) -> str:
-        """The scale, with what the command line changed of it: only the unchanged one is the paper's."""
-        changed = "".join(f", {k.replace('_', ' ')} {v}" for k, v in self.about["changed"].items())
+        """The scale, with what the command line changed of it."""
+        changed = "".join(f", {k.replace('_', ' ')} {plain(v)}" for k, v in self.about["changed"].items())
         return (self.about["scale"] or "as written") + changed
+
+    @property
+    def shortfall(self) -> list[str]:
+        """Where the data at hand are fewer than what was published."""
+        return [
+            f"{p.entry.data}: {p.about['samples']:,} of the {KNOWN[p.entry.data].size:,} published samples"
+            for p in {p.entry.data: p for p in self.ready.ready}.values()
+            if p.entry.data in KNOWN and p.about["samples"] < KNOWN[p.entry.data].size
+        ]
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is one of the paper's experiments at the paper's size, on all of its data."""
+        unchanged = self.about["published"] and self.about["scale"] == PAPER_SCALE and not self.about["changed"]
+        complete = not self.shortfall and len(self.ready.ready) == len(self.ready.items)
+        return bool(unchanged and complete)
 
     def results(self, item: Prepared) -> Results:
         """All cells of one comparison."""
@@ -70,20 +88,12 @@ def publish(outcome: Outcome, root: Path) -> tuple[list[RenderableType], list[Pa
         What the terminal shows, and the files.
 
     Raises:
-        BenchError: a file cannot be written, or losses of one seed did not share what they must share.
+        BenchError: a file cannot be written.
     """
-    all_results = {p.entry.name: outcome.results(p) for p in outcome.ready.ready}
-    replay = build(outcome, all_results)
-    protocol = outcome.about["protocol"]
-    drawn = [("The losses (Figure 1)", "figure1", paper_figures.figure1())]
-    panels = {
-        p.entry.data: _chosen(all_results[p.entry.name], protocol)[0]
-        for p in outcome.ready.ready
-        if p.entry.data in FIGURE3_ORDER and not p.entry.variant
-    }
-    if panels:
-        drawn.append(("Validation accuracy over the epochs (Figure 3)", "figure3", paper_figures.figure3(panels)))
-    svgs = [(title, figures.to_svg(figure, label=title, prefix=stem)) for title, stem, figure in drawn]
+    all_results, rows = _rows(outcome)
+    replay = build(outcome, all_results, rows)
+    drawn = _figures(outcome, all_results)
+    svgs = [(title, figures.to_svg(figure, label=title, prefix=stem)) for stem, (title, figure) in drawn.items()]
     name = outcome.name
     texts = {
         f"{name}.csv": replay_csv(replay),
@@ -91,41 +101,79 @@ def publish(outcome: Outcome, root: Path) -> tuple[list[RenderableType], list[Pa
         f"{name}.tex": replay_latex(replay),
         f"{name}.html": replay_html(replay, svgs),
     }
+    if replay.effects:
+        texts[f"{name}-effects.csv"] = effects_csv(replay)
     for file, text in texts.items():
         write_whole(root / file, text.encode("utf-8", "backslashreplace"))
     files = [root / file for file in texts]
-    files += [figures.save(figure, root / f"{name}-{stem}.png") for _, stem, figure in drawn]
-    return [replay_table(replay), trait_table(replay)], files
+    files += [figures.save(figure, root / f"{name}-{stem}.png") for stem, (_, figure) in drawn.items()]
+    tables = [replay_table(replay), trait_table(replay), effect_table(replay)]
+    return [table for table in tables if table is not None], files
 
 
-def build(outcome: Outcome, all_results: Mapping[str, Results]) -> Replay:
-    """The replay as data."""
-    table = outcome.study.table
-    protocol = outcome.about["protocol"]
-    rows, costs = [], []
+def _rows(outcome: Outcome) -> tuple[dict[str, Results], list[ReplayRow]]:
+    """All results by entry, and the rows; a comparison whose numbers cannot stand says why and stops no other."""
+    protocol, table = outcome.about["protocol"], outcome.study.table
+    all_results: dict[str, Results] = {}
+    rows = []
     for item in outcome.ready.items:
         if isinstance(item, Refused):
-            rows.append(_refused(item, table))
+            rows.append(_refused(item.task.name, item.task.data, item.task.variant, item.reason, table))
             continue
-        results = all_results[item.entry.name]
-        if protocol != "printed" and any(c.status == DONE for c in results.cells):
-            costs.append((_title(item.entry.data, item.entry.variant), paper.cost_of_tuning(results)))
-        rows.append(_row(item, *_chosen(results, protocol), table))
-    cells = tuple(c for results in all_results.values() for c in results.cells)
-    machine = environment_rows(Results(next(iter(all_results.values())).study, cells)) if cells else []
+        entry, results = item.entry, outcome.results(item)
+        try:
+            rows.append(_row(item, *_chosen(results, protocol), table))
+        except BenchError as error:
+            rows.append(_refused(entry.name, entry.data, entry.variant, str(error), table))
+            continue
+        all_results[entry.name] = results
+    return all_results, rows
+
+
+def _figures(outcome: Outcome, all_results: Mapping[str, Results]) -> dict[str, tuple[str, Figure]]:
+    """Figure 1; Figure 3 where the paper has the data, else the curves of every comparison."""
+    drawn = {"figure1": ("The losses (Figure 1)", paper_figures.figure1())}
+    entries = [p.entry for p in outcome.ready.ready if p.entry.name in all_results]
+    chosen = {e.name: _chosen(all_results[e.name], outcome.about["protocol"])[0] for e in entries}
+    panels = {e.data: chosen[e.name] for e in entries if e.data in FIGURE3_ORDER and not e.variant}
+    if panels:
+        drawn["figure3"] = ("Validation accuracy over the epochs (Figure 3)", paper_figures.figure3(panels))
+    for entry in entries:
+        if entry.data not in panels:
+            figure = figures.learning_traces(chosen[entry.name], columns=("val_accuracy",))
+            title = f"Validation accuracy over the epochs: {_title(entry.data, entry.variant)}"
+            drawn[f"curves-{len(drawn)}"] = (title, figure)
+    return drawn
+
+
+def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[ReplayRow]) -> Replay:
+    """The replay as data."""
+    table, protocol = outcome.study.table, outcome.about["protocol"]
+    entries = [p.entry for p in outcome.ready.ready]
+    costs = [
+        (_title(e.data, e.variant), paper.cost_of_tuning(all_results[e.name]))
+        for e in entries
+        if protocol != "printed" and e.name in all_results and any(c.status == DONE for c in all_results[e.name].cells)
+    ]
+    words = _PROTOCOL_WORDS[protocol] if protocol != "printed" or outcome.about["printed_a"] else ""
+    published = outcome.about["published"] and protocol == "printed"
     return Replay(
         name=outcome.name,
         title=outcome.study.title,
         caption=TABLES[table].caption if table else "",
         scale=outcome.scale,
+        whole=outcome.whole,
+        shortfall="; ".join(outcome.shortfall),
         protocol=protocol,
-        protocol_words=_PROTOCOL_WORDS[protocol],
+        protocol_words=words,
         rows=tuple(rows),
         command=outcome.about["command"],
-        machine=machine,
+        machine=_machine(all_results),
         date=outcome.about["created"][:10],
         notes=tuple(_notes(outcome)),
         protocol_costs=costs,
+        effects=effects(entries, all_results),
+        claims=claims(outcome.name, entries, all_results) if published else (),
         measure=MEASURE,
     )
 
@@ -145,7 +193,7 @@ def _row(item: Prepared, results: Results, chosen: str, table: int | None) -> Re
     cells = {role: ReplayCell(printed.accuracy(role), None, "") for role in ROLES} if printed else {}
     taken: dict[str, ReplayCell] = {}
     for summary in comparison.losses:
-        role = role_of(summary.loss, taken)
+        role = _column(summary.loss, taken)
         value = printed.accuracy(role) if printed and role in ROLES else None
         taken[role] = ReplayCell(value, summary.estimate, summary.loss, chosen if summary.loss == paper.CHOSEN else "")
     troubles = tuple(
@@ -174,20 +222,25 @@ def _row(item: Prepared, results: Results, chosen: str, table: int | None) -> Re
     )
 
 
-def _refused(item: Refused, table: int | None) -> ReplayRow:
-    printed = _printed(table, item.task.data)
-    cells = {role: ReplayCell(printed.accuracy(role), None, "") for role in ROLES} if printed else {}
+def _refused(name: str, data: str, variant: str, reason: str, table: int | None) -> ReplayRow:
+    printed = _printed(table, data)
     return ReplayRow(
-        dataset=item.task.name, title=_title(item.task.data, item.task.variant), cells=cells, comparison=None, sizes={},
-        setting_words="", not_run=item.reason, printed_a=printed.a if printed else None,
+        dataset=name,
+        title=_title(data, variant),
+        cells={role: ReplayCell(printed.accuracy(role), None, "") for role in ROLES} if printed else {},
+        comparison=None,
+        sizes={},
+        setting_words="",
+        not_run=reason,
+        printed_a=printed.a if printed else None,
         bold=printed.bold if printed else "",
-    )  # fmt: skip
+    )
 
 
-def role_of(loss: str, taken: Mapping[str, object]) -> str:
+def _column(loss: str, taken: Mapping[str, object]) -> str:
     """The column of a loss: the paper's name for the paper's four, the spec for any other and for a second Adma."""
-    name = "adma" if loss == paper.CHOSEN else loss.partition(":")[0]
-    return name if name in ROLES and name not in taken else loss
+    role = role_of(loss)
+    return role if role not in taken else loss
 
 
 def _printed(table: int | None, data: str) -> PrintedRow | None:
@@ -200,36 +253,38 @@ def _title(data: str, variant: str) -> str:
 
 
 def _notes(outcome: Outcome) -> list[str]:
-    """What was noted of data sets, each once."""
+    """What was noted of the data: once a data set, or of one entry where its entries differ."""
+    ready = outcome.ready.ready
     found: dict[str, None] = {}
-    for item in outcome.ready.ready:
-        found |= dict.fromkeys(f"{item.entry.data}: {note}" for note in item.about["notes"])
+    for item in ready:
+        others = [p.about["notes"] for p in ready if p.entry.data == item.entry.data]
+        for note in item.about["notes"]:
+            shared = all(note in notes for notes in others)
+            found[f"{item.entry.data if shared else item.entry.name}: {note}"] = None
     return list(found)
 
 
 def runs_csv(outcome: Outcome, all_results: Mapping[str, Results]) -> str:
     """Every run in a line: what it was, its final measures and its traits; accuracies and ECE are fractions."""
-    text = io.StringIO()
-    for line in (
-        f"command: {outcome.about['command']}",
-        f"date: {outcome.about['created']}; scale: {outcome.scale}; protocol: {outcome.about['protocol']}; adma "
-        f"{outcome.about['adma_version']}",
-        *(f"{name}: {'; '.join(values)}" for name, values in _machine(all_results)),
-    ):
-        text.write(f"# {' '.join(line.split())}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["entry", "data", "variant", "loss", "seed", "status", *_RUN_COLUMNS, *traits.TRAITS, "seconds"])
+    about = outcome.about
+    head = [
+        ("command", about["command"]),
+        ("date", about["created"]),
+        ("scale", outcome.scale),
+        ("protocol", about["protocol"]),
+        *((name, "; ".join(values)) for name, values in _machine(all_results)),
+    ]
+    rows = []
     for item in outcome.ready.ready:
         entry = item.entry
-        for cell in all_results[entry.name].cells:
+        for cell in outcome.results(item).cells:
             done = cell.status == DONE
             finals = [_value(cell.final(column)) for column in _RUN_COLUMNS]
             course = [_value(traits.measure(cell, name)) if done else "" for name in traits.TRAITS]
-            writer.writerow(
-                [entry.name, entry.data, entry.variant, cell.cell.loss, cell.cell.seed, cell.status, *finals, *course,
-                 f"{cell.seconds:.1f}" if done else ""]
-            )  # fmt: skip
-    return text.getvalue()
+            what = [entry.name, entry.data, entry.variant, cell.cell.loss, str(cell.cell.seed), cell.status]
+            rows.append([*what, *finals, *course, f"{cell.seconds:.1f}" if done else ""])
+    columns = ["entry", "data", "variant", "loss", "seed", "status", *_RUN_COLUMNS, *traits.TRAITS, "seconds"]
+    return csv_text(head, columns, rows)
 
 
 def _machine(all_results: Mapping[str, Results]) -> list[tuple[str, list[str]]]:
@@ -239,3 +294,8 @@ def _machine(all_results: Mapping[str, Results]) -> list[tuple[str, list[str]]]:
 
 def _value(value: float) -> str:
     return "" if value != value else f"{value:.6g}"  # NaN: not defined
+
+
+def plain(value: Any) -> str:
+    """An option's value for a reader: a list without brackets."""
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -126,7 +126,7 @@ def make_study(
         BenchError: an option that does not fit the data, or a loss that is not known.
     """
     options = {key: value for key, value in task.options.items() if value is not None}
-    losses, note = paper.with_printed_a(options.get("losses", ()), dataset.name)
+    losses, note = paper.with_printed_a(_candidates(options.get("losses", ()), protocol), dataset.name)
     notes = [note] if note else []
     losses = canonical_losses(losses)
     if protocol != "printed":
@@ -142,10 +142,12 @@ def make_study(
     grouped = options.get("grouped", True) and protocol != "paper"
     if dataset.groups is None:
         grouped = True  # means the same here, so the cells are the same
-    elif not grouped:
+    elif grouped:
+        notes.append("samples of one group stay in one part")
+    else:
         notes.append(
-            "WARNING: divided by sample, as the paper did: samples of one group stand in training and in test, so the "
-            "accuracy is too high"
+            "WARNING: divided by sample, as the paper did: samples of one group stand in training and in test, "
+            "which can flatter every accuracy (`adma replay leak` measures by how much)"
         )
     given = {k: options[k] for k in _AS_THEY_ARE if k in options}
     setting = Setting(
@@ -159,10 +161,36 @@ def make_study(
         **given,
     )
     most = options.get("max_train_size")
+    if most is not None and most < dataset.num_classes:
+        raise BenchError(
+            f"max_train_size {most}: {dataset.name} has {dataset.num_classes} classes, so at least that many are needed"
+        )
     if most is not None and most < count(dataset, setting)["train"]:
         setting = replace(setting, train_size=most)
     study = Study(setting, losses, tuple(range(options.get("seeds", 5))))
     return study, count(dataset, setting), notes
+
+
+def _candidates(losses: Sequence[str], protocol: str) -> list[str]:
+    """The losses that a protocol starts from: "clean" does without the printed a."""
+    return [loss for loss in losses if protocol != "clean" or not paper.asks_for_printed_a([loss])]
+
+
+def check_task(task: Task) -> None:
+    """Find a mistake in a task's specs before any data are read.
+
+    Raises:
+        BenchError: what is wrong, with the task's name.
+    """
+    options = {key: value for key, value in task.options.items() if value is not None}
+    try:
+        canonical_losses(paper.with_printed_a(options.get("losses", ()), task.data)[0])
+        canonical_model(options.get("model", "convnet"))
+        canonical_optimizer(options.get("optimizer", "adam"))
+        canonical_schedule(options.get("lr_schedule", "constant"))
+        augment.parse(options.get("augment", augment.NONE))
+    except BenchError as error:
+        raise BenchError(f"{task.name}: {error}") from error
 
 
 _AS_THEY_ARE = (

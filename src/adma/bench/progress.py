@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import fields
 from typing import Protocol
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from adma.bench.store import DONE, CellResult
-from adma.bench.study import Cell
+from adma.bench.study import Cell, Setting
 
 
 class Display(Protocol):
@@ -38,10 +39,17 @@ class Counter:
         self._finished_epochs = 0
         self._started = time.monotonic()
         self._jobs = 1
+        self._names: dict[Setting, str] = {}
 
     def start(self, cells: list[Cell], kept: int, jobs: int) -> None:
         self.cells, self.kept, self._jobs = cells, kept, jobs
+        self._names = _names(list(dict.fromkeys(cell.setting for cell in cells)))
         self._started = time.monotonic()
+
+    def name(self, cell: Cell) -> str:
+        """The loss and the seed; where the cells have several settings, the data set and what differs before them."""
+        setting = self._names.get(cell.setting, "")
+        return f"{setting}{': ' if setting else ''}{cell.loss} seed {cell.seed}"
 
     def begin(self, cell: Cell) -> None:
         self.running[cell.key] = 0
@@ -97,7 +105,7 @@ class PlainLines(Counter):
             if result.status == DONE
             else f"{result.status}: {result.reason.splitlines()[0] if result.reason else ''}"
         )
-        text = f"[{self.finished}/{self.total}] {cell.loss} seed {cell.seed}: {outcome} ({duration(result.seconds)})"
+        text = f"[{self.finished}/{self.total}] {self.name(cell)}: {outcome} ({duration(result.seconds)})"
         left = self.left()
         self._console.print(Text(text + (f"; {left}" if left and self.finished < self.total else "")), soft_wrap=True)
 
@@ -131,9 +139,7 @@ class LiveLine(Counter):
     def end(self, result: CellResult) -> None:
         super().end(result)
         if result.status != DONE:
-            self._bar.console.print(
-                Text(f"{result.cell.loss} seed {result.cell.seed} {result.status}: {result.reason}")
-            )
+            self._bar.console.print(Text(f"{self.name(result.cell)} {result.status}: {result.reason}"))
         self._show()
 
     def _show(self) -> None:
@@ -143,6 +149,21 @@ class LiveLine(Counter):
 
     def close(self) -> None:
         self._bar.stop()
+
+
+def _names(settings: list[Setting]) -> dict[Setting, str]:
+    """Names that tell the settings apart: "digits", or "digits model=mlp" where there are several of one data set."""
+    if len(settings) < 2:
+        return dict.fromkeys(settings, "")
+    names = {}
+    for setting in settings:
+        same = [s for s in settings if s.data == setting.data]
+        differing = [f.name for f in fields(Setting) if len({getattr(s, f.name) for s in same}) > 1]
+        readable = [name for name in differing if name != "data_hash"]
+        if len({tuple(getattr(s, name) for name in readable) for s in same}) == len(same):
+            differing = readable  # a fingerprint says nothing to a reader, unless nothing else tells them apart
+        names[setting] = " ".join([setting.data, *(f"{name}={getattr(setting, name)}" for name in differing)])
+    return names
 
 
 def display(console: Console) -> Display:

@@ -14,10 +14,11 @@ from rich.text import Text
 from adma import __version__
 from adma.bench import paper
 from adma.bench.console import INTERRUPTED, console_for, jobs_and_threads, usable_device
+from adma.bench.data.known import KNOWN
 from adma.bench.engines.local import LocalEngine
 from adma.bench.errors import BenchError
-from adma.bench.outcome import Outcome, publish
-from adma.bench.prepare import Prepared, Readiness, Where, prepare
+from adma.bench.outcome import Outcome, plain, publish
+from adma.bench.prepare import Prepared, Readiness, Where, check_task, prepare
 from adma.bench.progress import display, duration
 from adma.bench.run import missing, run_cells
 from adma.bench.store import FAILED, Store
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         BenchError: a mistake in the document or the options.
     """
     path = Path(options.study)
-    study = read_study(path, find=paper.published())
+    study = read_study(path, find=paper.published(), known=KNOWN)
     root = options.out or Path("adma-runs") / "-".join(filter(None, (path.stem, chosen_scale(study, options.scale))))
     return _run(path.stem, study, options, root)
 
@@ -51,29 +52,33 @@ def replay(options: argparse.Namespace) -> int:
     Raises:
         BenchError: an unknown experiment, or a mistake in the options.
     """
+    if options.grid and options.protocol == "printed":
+        raise BenchError("--a is the grid of --protocol paper and clean; with the printed a it has no use")
     if options.all == bool(options.names):
         known = ", ".join(paper.published())
         raise BenchError(f"name experiments to replay, or pass --all; known: {known}")
     names = list(paper.published()) if options.all else options.names
-    studies = [(name, read_study(paper.find_published(name), find=paper.published())) for name in names]
+    studies = [(name, read_study(paper.find_published(name), known=KNOWN)) for name in names]
     worst = 0
     for name, study in studies:
         scale = chosen_scale(study, options.scale)
         root = options.out or Path("adma-runs") / f"replay-{scale}"
-        code = _run(name, study, options, root)
+        code = _run(name, study, options, root, published=True)
         if code == INTERRUPTED:
             return code
         worst = max(worst, code)
     return worst
 
 
-def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -> int:
+def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *, published: bool = False) -> int:
     console = console_for()
     protocol = getattr(options, "protocol", "printed")
     changes = {key: getattr(options, key) for key in _CHANGES if getattr(options, key) is not None}
     if options.loss:
         changes["losses"] = options.loss
     wanted = tasks(study, scale=options.scale, data=_names(options.datasets), changes=changes)
+    for task in wanted:
+        check_task(task)
     scale = chosen_scale(study, options.scale)
     device = usable_device(options.device)
     jobs, threads = jobs_and_threads(options.jobs, device, 10**6)
@@ -81,9 +86,13 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -
     if protocol != "printed":
         name = f"{name}-{protocol}"
     console.print(Text(f"{study.title} ({_scale_words(scale, changes)})", style="bold"))
-    ready = prepare(wanted, where, protocol=protocol, grid=options.grid, device=device, threads=threads)
+    grid = getattr(options, "grid", None) or paper.GRID
+    ready = prepare(wanted, where, protocol=protocol, grid=grid, device=device, threads=threads)
     plan = Plan(name, tuple(p.entry for p in ready.ready))
     store = Store(root)
+    _announce(console, ready, store, jobs)
+    if options.estimate:
+        return 1 if len(ready.ready) < len(ready.items) else 0
     about = {
         "command": options.command_line,
         "adma_version": __version__,
@@ -91,13 +100,13 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -
         "scale": scale,
         "changed": changes,
         "protocol": protocol,
+        "published": published,
+        "printed_a": any(paper.asks_for_printed_a(task.options["losses"]) for task in wanted),
         "data": {p.entry.name: dict(p.about) for p in ready.ready},
     }
-    store.open_plan(plan, about=about)
-    _announce(console, ready, store, jobs)
+    for line in store.open_plan(plan, about=about):
+        console.print(Text(f"note: {line}", style="yellow"), soft_wrap=True)
     console.print(Text(f"results in {root}"))
-    if options.estimate:
-        return 0
     outcome = Outcome(name, study, ready, store, about)
     cells = plan.cells()
     engine = LocalEngine(ready.loader(), jobs=max(1, min(jobs, len(cells))), threads=threads, device=device)
@@ -113,8 +122,8 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -
             )
         )
         return INTERRUPTED
-    table, files = publish(outcome, root)
-    for part in table:
+    parts, files = publish(outcome, root)
+    for part in parts:
         console.print()
         console.print(part)
     for path in files:
@@ -126,12 +135,15 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path) -
 def _announce(console: Console, ready: Readiness, store: Store, jobs: int) -> None:
     """What is about to run, how much is done, and how long the rest will take."""
     total = 0.0
+    counted: set[str] = set()
     for item in ready.items:
         if not isinstance(item, Prepared):
             console.print(Text(f"{item.task.name}: not run: {item.reason}", style="yellow"))
             continue
         study = item.entry.study
-        left = len(missing(study.cells(), store))
+        todo = {cell.key for cell in missing(study.cells(), store)} - counted
+        counted |= todo
+        left = len(todo)
         total += left * item.cell_seconds
         sizes: dict[str, int] = item.about["sizes"]
         words = f"{item.entry.name}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; "
@@ -142,17 +154,17 @@ def _announce(console: Console, ready: Readiness, store: Store, jobs: int) -> No
             console.print(Text(f"  note: {note}", style="yellow" if note.startswith("WARNING") else ""))
     if total:
         console.print(
-            Text(
-                f"estimate: about {duration(total / jobs)} with {jobs} at a time, from two timed steps of each setting"
-            )
+            Text(f"estimate: about {duration(total / jobs)} with {jobs} at a time, from timed steps of each setting")
         )
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:
-    """Names set apart by spaces or commas."""
-    return [name for text in given for name in text.split(",") if name] if given else None
+    """Names set apart by spaces or commas; a path that exists may hold a comma."""
+    if not given:
+        return None
+    return [name for text in given for name in ([text] if Path(text).exists() else text.split(",")) if name]
 
 
 def _scale_words(scale: str, changes: dict[str, Any]) -> str:
     words = f"scale {scale}" if scale else "as written"
-    return words + "".join(f", {key.replace('_', ' ')} {value}" for key, value in changes.items())
+    return words + "".join(f", {key.replace('_', ' ')} {plain(value)}" for key, value in changes.items())

@@ -114,10 +114,13 @@ class Store:
             self._prepare()
             write_json(path, {"study": study.config(), "about": dict(about)})
 
-    def open_plan(self, plan: Plan, *, about: Mapping[str, Any]) -> None:
+    def open_plan(self, plan: Plan, *, about: Mapping[str, Any]) -> list[str]:
         """Put a plan into the folder, beside others that share its cells; remove what was left half made.
 
         A plan of the same name is replaced: its cells stay, and those that both hold do not run again.
+
+        Returns:
+            In words, how a plan of this name that was there differs.
 
         Raises:
             BenchError: the folder holds a single study, or something else.
@@ -126,11 +129,28 @@ class Store:
             raise BenchError(f"--out {self.root}: this folder holds a study of adma compare; choose another folder")
         if not (self.root / "plans").is_dir():
             self._refuse_foreign()
+        replaced = self._replaced(plan)
         entries = [{"name": e.name, "data": e.data, "variant": e.variant, **e.study.config()} for e in plan.entries]
         with _explain_os_errors(self.root):
             self._prepare()
             (self.root / "plans").mkdir(exist_ok=True)
             write_json(self.root / "plans" / f"{plan.name}.json", {"entries": entries, "about": dict(about)})
+        return replaced
+
+    def _replaced(self, plan: Plan) -> list[str]:
+        try:
+            before = {e.name: e.study for e in self.plan(plan.name)[0].entries}
+        except BenchError:
+            return []
+        now = {e.name: e.study for e in plan.entries}
+        words = [f"{name} was in it" for name in before if name not in now]
+        words += [f"{name}: {d}" for name in before if name in now for d in now[name].differences(before[name])]
+        if not words:
+            return []
+        return [
+            f"the tables of {plan.name} in this folder are replaced, all its trainings are kept; before: "
+            f"{'; '.join(words)}"
+        ]
 
     def plan(self, name: str) -> tuple[Plan, dict[str, Any]]:
         """A plan of the folder, and what was noted about it.

@@ -15,19 +15,62 @@ What is said later wins: the file, `per_data`, the scale, the scale's `per_data`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+def _size(value: Any) -> str:
+    if not (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]*x[1-9][0-9]*", value)):
+        raise ValueError("must be HEIGHTxWIDTH such as 32x32, at least 1x1")
+    return value
+
+
+def _variant(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ValueError("a variant's name may hold only letters, digits and . _ -")
+    return name
+
+
+def _list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value  # one name may stand without brackets
+
+
+def _null_is_nothing(value: Any) -> Any:
+    """`relu:` without a value changes nothing, nor does `variants:`."""
+    if value is None:
+        return {}
+    return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+# YAML reads 1e-3 as text: a number may be written so. A whole number may not, and true is no number.
+Real = Annotated[float, BeforeValidator(_number)]
+Share = Annotated[Real, Field(gt=0, lt=1)]
+Count = Annotated[StrictInt, Field(ge=1)]
 
 
 class Options(BaseModel):
@@ -45,17 +88,17 @@ class Options(BaseModel):
     epochs: Count | None = None
     model: str | None = None
     optimizer: str | None = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    lr: Annotated[Real, Field(gt=0, allow_inf_nan=False)] | None = None
     lr_schedule: str | None = None
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[Real, Field(ge=0, allow_inf_nan=False)] | None = None
     batch_size: Count | None = None
     max_train_size: Count | None = None
     eval_size: Count | None = None
     val_fraction: Share | None = None
     test_fraction: Share | None = None
-    grouped: bool | None = None
+    grouped: StrictBool | None = None
     augment: str | None = None
-    image_size: Annotated[str, Field(pattern=r"^\d+x\d+$")] | None = None
+    image_size: Annotated[str, BeforeValidator(_size)] | None = None
 
     def said(self) -> dict[str, Any]:
         """What was given, also where it was null."""
@@ -65,12 +108,8 @@ class Options(BaseModel):
 class Layer(Options):
     """Options for all data sets and for single ones, and variants of the study."""
 
-    per_data: dict[str, Options] = {}
-    variants: dict[str, Options] = {}
-
-
-def _list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value  # one name may stand without brackets
+    per_data: Annotated[dict[str, Options], BeforeValidator(_null_is_nothing)] = {}
+    variants: Annotated[dict[Annotated[str, AfterValidator(_variant)], Options], BeforeValidator(_null_is_nothing)] = {}
 
 
 class Scale(Layer):
@@ -87,8 +126,8 @@ class StudyFile(Layer):
 
     title: str
     data: Annotated[list[str], BeforeValidator(_list), Field(min_length=1)]
-    table: Annotated[int, Field(ge=1, le=4)] | None = None
-    scales: dict[str, Scale] = {}
+    table: Annotated[StrictInt, Field(ge=1, le=4)] | None = None
+    scales: Annotated[dict[str, Scale], BeforeValidator(_null_is_nothing)] = {}
 
 
 @dataclass(frozen=True)
@@ -101,20 +140,34 @@ class Task:
     options: Mapping[str, Any]
 
 
-def read_study(path: Path, *, find: Mapping[str, Path] | None = None) -> StudyFile:
+def read_study(path: Path, *, find: Mapping[str, Path] | None = None, known: Collection[str] = ()) -> StudyFile:
     """Read and check a document.
 
     Args:
-        find: name -> file of published studies, for `extends`; else a path beside the document.
+        find: name -> file of published studies, which `extends` may name too; what lies beside the document wins.
+        known: names that `per_data` may hold beside the data sets of the document and of those it extends.
 
     Raises:
-        BenchError: unreadable, no YAML, an unknown key, a value of the wrong kind, a circle of `extends`.
+        BenchError: unreadable, no YAML, a key that is unknown or there twice, a value of the wrong kind, a circle of
+            `extends`, settings for a data set that there is not.
     """
-    content = _merged(path, find or {}, ())
+    layers = _layers(path, find or {}, ())
+    content: dict[str, Any] = {}
+    for layer in layers:
+        content = _over(content, layer)
     try:
-        return StudyFile.model_validate(content)
+        study = StudyFile.model_validate(content)
     except ValidationError as error:
-        raise BenchError(f"{path}: {_in_words(error)}") from error
+        raise BenchError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from error
+    names = dict.fromkeys([*study.data, *(name for layer in layers for name in _data_of(layer)), *known])
+    for place, part in [("per_data", study), *((f"scales.{k}.per_data", v) for k, v in study.scales.items())]:
+        for name in part.per_data:
+            if name not in names:
+                raise BenchError(
+                    f"{path}: {place}.{name}: the study has no such data set{nearest(name, names)}; its data: "
+                    f"{', '.join(study.data)}"
+                )
+    return study
 
 
 def tasks(
@@ -137,7 +190,8 @@ def tasks(
     scale = chosen_scale(study, scale)
     of_scale = study.scales[scale] if scale else Scale()
     names = list(data or of_scale.data or study.data)
-    if len(set(names)) < len(names):
+    # A variant's name has no "/", so where the data sets differ the tasks' names do.
+    if len({name if name.isidentifier() else str(Path(name).resolve()) for name in names}) < len(names):
         raise BenchError(f"a data set is named twice: {', '.join(names)}; name each once")
     found = []
     for name in names:
@@ -165,22 +219,61 @@ def chosen_scale(study: StudyFile, scale: str | None) -> str:
     return scale
 
 
-def _merged(path: Path, find: Mapping[str, Path], above: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in above:
-        raise BenchError(f"{path}: extends itself; remove its `extends`")
+class _Twice(yaml.MarkedYAMLError):
+    """A key stands twice in one mapping."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once: of two, one would be lost."""
+
+    # Keys are looked at as they are written: later `<<` has put other mappings' keys among them, lawfully.
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    raise _Twice(problem=f"the key {key.value!r} is there twice (line {lines[name]} and line {line})")
+                lines[name] = line
+        return node
+
+
+def _layers(path: Path, find: Mapping[str, Path], above: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """What the document says, after what those say that it extends."""
+    here = path.resolve()
+    if here in above:
+        chain = " -> ".join(p.name for p in (*above[above.index(here) :], here))
+        raise BenchError(f"{path}: extends itself ({chain}); remove one `extends`")
+    content = _read(path)
+    base = content.pop("extends", None)
+    if base is None:
+        return [content]
+    if not isinstance(base, str):
+        raise BenchError(f"{path}: extends must name one study or .yaml file, got {base!r}")
+    stem = base.removesuffix(".yaml")
+    beside = [path.parent / name for name in dict.fromkeys([base, f"{stem}.yaml", stem])]
+    found = [p for p in beside if p.is_file()] + [find[name] for name in [stem] if name in find]
+    if not found:
+        published = f", nor is a study of that name published{nearest(stem, find)}" if find else ""
+        raise BenchError(f"{path}: extends {base}: there is no {beside[0]}{published}")
+    # A document that has the name of a published one may extend that.
+    target = next((p for p in found if p.resolve() != here), found[0])
+    return [*_layers(target, find, (*above, here)), content]
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise BenchError(f"{path}: cannot be read ({error.strerror}); name a study's .yaml file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _Twice as error:
+        raise BenchError(f"{path}: {error.problem}; keep one of them") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that there is not
         raise BenchError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise BenchError(f"{path}: must hold keys such as title, data and losses, got {type(content).__name__}")
-    base = content.pop("extends", None)
-    if base is None:
-        return content
-    target = find.get(str(base).removesuffix(".yaml")) or path.parent / str(base)
-    return _over(_merged(target, find, (*above, path.resolve())), content)
+    return content
 
 
 def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
@@ -188,21 +281,62 @@ def _over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in content.items():
         mine = merged.get(key)
+        if isinstance(mine, dict) and value is None:
+            continue  # a key without a value changes nothing
         deep = isinstance(mine, dict) and isinstance(value, dict) and key != "variants"
         merged[key] = _over(mine, value) if deep else value  # type: ignore[arg-type]
     return merged
 
 
-def _in_words(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "the document"
-        if problem["type"] == "extra_forbidden":
-            known = {1: StudyFile}.get(len(problem["loc"]), Scale).model_fields
-            hint = nearest(str(problem["loc"][-1]), known)
-            problems.append(f"{where} is not known{hint}; known: {', '.join(known)}")
-        elif problem["type"] == "missing":
-            problems.append(f"{where} is missing")
-        else:
-            problems.append(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}")
-    return "; ".join(problems)
+def _data_of(content: Mapping[str, Any]) -> Iterator[str]:
+    """The data sets that a document names, before it is checked: another may have replaced them by now."""
+    scales = content.get("scales")
+    for part in (content, *(scales.values() if isinstance(scales, dict) else ())):
+        data = _list(part.get("data")) if isinstance(part, dict) else None
+        yield from (name for name in data if isinstance(name, str)) if isinstance(data, list) else ()
+
+
+_WORDS = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list such as [a, b]",
+    "too_short": "must name at least one",
+    "model_type": "must hold settings, each with its key",
+    "dict_type": "must hold names, each with its settings",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    kind, got, context = problem["type"], problem["input"], problem.get("ctx", {})
+    parts = [str(part) for part in problem["loc"]]
+    of_key = parts[-1:] == ["[key]"]
+    where = ".".join(parts[:-1] if of_key else parts) or "the document"
+    if kind == "extra_forbidden":
+        known = _allowed(parts[:-1])
+        return f"{where} is not known{nearest(parts[-1], known)}; known here: {', '.join(known)}"
+    if kind == "missing":
+        return f"{where} is missing"
+    if kind == "invalid_key" or (of_key and kind == "string_type"):
+        place = ".".join(parts[: -2 if of_key else -1]) or "the document"
+        key = got if of_key else parts[-1]
+        return f"{place}: a name must be text, but YAML reads one as {key}; put it in quotes"
+    if kind == "value_error":
+        words = str(context["error"])
+    else:
+        words = _WORDS[kind].format_map(context) if kind in _WORDS else problem["msg"]
+    return f"{where}: {words}, got {got!r}"
+
+
+def _allowed(place: Sequence[str]) -> list[str]:
+    """The keys that may stand at a place of a document."""
+    if not place:
+        return ["extends", *StudyFile.model_fields]
+    return list((Scale if len(place) == 2 and place[0] == "scales" else Options).model_fields)

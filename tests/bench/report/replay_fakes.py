@@ -9,7 +9,7 @@ import report_fakes as fakes
 
 from adma.bench.printed import DATASET_TITLES, PRINTED, ROLES, TABLES
 from adma.bench.report.html import environment_rows
-from adma.bench.report.replay import Replay, ReplayCell, ReplayRow
+from adma.bench.report.replay import Effect, Replay, ReplayCell, ReplayRow
 from adma.bench.statistics import estimate, summarise
 from adma.bench.store import DONE, Results
 from adma.bench.traits import traits
@@ -77,6 +77,16 @@ def absent_row(key: str, *, table: int = 1, reason: str = "the data set is not h
         seeds=SEEDS,
         printed_a=printed.a,
         bold=printed.bold,
+    )
+
+
+def effects() -> tuple[Effect, ...]:
+    """A loss and a lead of one data set, half a width of 2.48 points each; a loss of another that has no pair."""
+    lower = estimate([-0.04, -0.03, -0.02], 0.95)
+    return (
+        Effect("Flower Recognition", "share_0.60", "", "cce", lower),
+        Effect("Flower Recognition", "share_0.60", "", "adma minus cce", estimate([0.04, 0.03, 0.05], 0.95)),
+        Effect("Skin Cancer", "share_0.60", "share_0.75", "focal:gamma=2.0", estimate([], 0.95)),
     )
 
 

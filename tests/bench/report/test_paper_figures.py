@@ -89,6 +89,16 @@ def test_one_legend_names_the_papers_losses_whatever_their_order():
     assert [line.get_color() for line in figure.axes[2].lines] == [PALETTE[3], PALETTE[0], PALETTE[1]]
 
 
+def test_the_chosen_adma_has_admas_name_and_colour():
+    chosen = report_fakes.results({"cce": [0.5, 0.6], "adma, a chosen": [0.7, 0.8], "mse": [0.4, 0.4]})
+    figure = figure3({"mnist": chosen})
+    assert legend(figure) == {"Adma": PALETTE[0], "CCE": PALETTE[1], "MSE": PALETTE[3]}
+    line = next(line for line in figure.axes[0].lines if line.get_color() == PALETTE[0])
+    runs = [c.epochs["val_accuracy"] for c in chosen.of("adma, a chosen")]
+    assert line.get_ydata() == pytest.approx(100 * np.mean(runs, axis=0))
+    assert figure.axes[0].get_title(loc="left") == "MNIST, a chosen"
+
+
 def test_losses_that_are_not_the_papers_appear_under_their_spec():
     several = report_fakes.results({"adma:a=0.1": [0.5], "adma:a=0.5": [0.6], "focal:gamma=2.0": [0.6], "cce": [0.5]})
     figure = figure3({"mnist": several})

@@ -15,8 +15,15 @@ from rich.console import Console
 from scipy import stats
 
 from adma.bench.printed import DATASET_TITLES, PRINTED, ROLES
-from adma.bench.report.replay import Replay, ReplayCell, ReplayRow, shape_of
-from adma.bench.report.replay_tables import CSV_COLUMNS, latex_text, replay_csv, replay_latex, replay_table
+from adma.bench.report.replay import Replay, ReplayCell, ReplayRow
+from adma.bench.report.replay_tables import (
+    CSV_COLUMNS,
+    latex_text,
+    replay_csv,
+    replay_latex,
+    replay_table,
+)
+from adma.bench.report.replay_words import count_words, scale_words, shape_of
 from adma.bench.statistics import estimate
 
 VALUES = [0.9, 0.91, 0.95]
@@ -68,6 +75,38 @@ def test_the_status_of_a_cell_tells_done_partial_empty_and_not_run():
     assert fakes.absent_row("svhn").status("cce") == "not run"
 
 
+def test_a_loss_that_was_not_asked_for_is_not_run_and_not_counted():
+    """`--loss cce --loss mse` on a table of four losses; mse gave nothing."""
+    asked = row(adma=ReplayCell(99.0, None, ""), cce=cell(*VALUES), mse=cell(loss="mse"))
+    assert [asked.status(role) for role in ROLES] == ["not run", "done", "not run", "no result"]
+    assert [count_words(asked, role) for role in ROLES] == ["–", "3/3", "–", "0/3"]
+    both = fakes.replay((asked, fakes.absent_row("svhn")))
+    assert both.asked(asked) == ("cce", "mse")
+    assert both.asked(both.rows[1]) == ("cce", "mse")  # a refused data set lacks what the others were asked for
+    assert fakes.replay((fakes.absent_row("svhn"),)).asked(fakes.absent_row("svhn")) == ROLES
+
+
+# -- the scale ---------------------------------------------------------------------------------------------------
+
+
+def test_the_scales_name_does_not_decide_whether_the_runs_are_the_papers():
+    short = "epochs 6 of 125; 10,000 of the 50,000 training samples of CIFAR10"
+    cut = fakes.replay(scale="paper", shortfall=short)
+    assert cut.reduced
+    assert f"Scale paper: not the paper's samples, epochs and seeds in full ({short}). At" in scale_words(cut)
+    assert "not a verdict on the paper" in scale_words(cut)
+    whole = fakes.replay(scale="as published", whole=True)
+    assert not whole.reduced
+    assert scale_words(whole) == "Scale as published: the paper's sizes and epochs."
+
+
+def test_claims_in_words_make_a_study_the_papers():
+    replay = dataclasses.replace(unprinted(), scale="smoke", shortfall="few")
+    assert scale_words(replay) == "Scale smoke."
+    said = dataclasses.replace(replay, claims=(("Adma leads", "it does"),))
+    assert "a difference from what the paper says is not a verdict" in scale_words(said)
+
+
 @pytest.mark.parametrize(
     ("spec", "a"),
     [("adma:a=0.26", 0.26), ("adma:a=0.5,base=2", 0.5), ("cce", None), ("gce:q=0.7", None), ("x:a=1", None)],
@@ -104,7 +143,7 @@ def test_the_terminal_says_what_the_scale_means(replay):
     text = " ".join(shown(replay).split())
     assert "Scale small" in text
     assert "not a verdict on the paper" in text
-    assert "not a verdict" not in " ".join(shown(dataclasses.replace(replay, scale="paper")).split())
+    assert "not a verdict" not in " ".join(shown(dataclasses.replace(replay, whole=True)).split())
 
 
 def test_the_terminal_names_what_did_not_run_or_finish(replay):
@@ -112,6 +151,35 @@ def test_the_terminal_names_what_did_not_run_or_finish(replay):
     assert "SVHN: not run (the data set is not here)" in text
     assert "CIFAR10: mse, seed 1: diverged" in text
     assert "note: the augmentation of SVHN" in text
+
+
+def test_the_terminal_says_what_tuning_on_the_reported_part_adds(replay):
+    lines = shown(replay).splitlines()
+    assert "tuning a on the reported part adds +0.20 ± 0.25 points: MNIST (n = 3)" in [line.strip() for line in lines]
+    assert "tuning a on the reported part adds +0.40 points: CIFAR10 (n = 1)" in [line.strip() for line in lines]
+    assert "tuning a" not in shown(fakes.replay(protocol_costs=()))
+
+
+CLAIMS = (("MNIST, first epoch, Adma: about 98%", "91.20 ± 0.40% (n = 3)"), ("\x1b[31m" + "long " * 30, "no #1"))
+
+
+def test_the_papers_words_stand_below_the_table_with_ours(replay):
+    text = shown(dataclasses.replace(replay, claims=CLAIMS))
+    assert re.search(r"MNIST, first epoch, Adma: about 98% +91\.20 ± 0\.40% \(n = 3\)", text)
+    assert text.index("Dogs vs. Cats") < text.index("note: ") < text.index("What the paper says in words")
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    assert text.count("long") == 30
+    assert "says in words" not in shown(replay)
+
+
+def test_wide_intervals_fit_and_are_not_broken():
+    wide = {role: cell(0.565, 0.825, printed=91.48, loss=role) for role in ROLES}
+    title = "A data set with a very long name"
+    text = shown(fakes.replay((dataclasses.replace(row(**wide), title=title, seeds=2),)))
+    assert text.count("69.50 ± 165.18  2/2") == 4
+    assert text.count("−187.16 to +143.20") == 4
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_the_best_is_bold_in_a_terminal(replay):
@@ -176,8 +244,18 @@ def test_the_head_of_the_csv_says_how_it_was_made(replay):
         "# torch: 2.13.0",
         "not a verdict on the paper",
         "# trouble, CIFAR10: mse, seed 1: diverged",
+        "# protocol cost: tuning a on the reported part adds +0.20 ± 0.25 points: MNIST (n = 3)",
+        "# title: Table 1\n# caption: Accuracies achieved",
     ):
         assert piece in text
+
+
+def test_the_papers_words_are_in_the_head_of_the_csv(replay):
+    head, lines = read(replay_csv(dataclasses.replace(replay, claims=CLAIMS)))
+    claims = [line for line in head if line.startswith("# claim: ")]
+    assert claims[0] == "# claim: MNIST, first epoch, Adma: about 98%; ours: 91.20 ± 0.40% (n = 3)"
+    assert len(claims) == 2
+    assert len(lines) == 32
 
 
 def test_hostile_text_stays_in_its_field_of_the_csv():
@@ -249,6 +327,12 @@ def test_the_caption_says_scale_and_troubles(replay):
     assert r"95\% interval" in text
 
 
+def test_the_papers_title_is_no_second_label_of_the_latex_table():
+    text = replay_latex(fakes.replay(title="Table 1: with L2 regularisation, Adam"))
+    assert r"\caption{Replay of Table 1: with L2 regularisation, Adam. Accuracies achieved" in text
+    assert r"\caption{My study." in replay_latex(unprinted())
+
+
 @pytest.mark.parametrize("name", ["a_b", "50%", "a&b", r"\input{x}", "x}{y", "$x$", "#1", "a~b^c", "[x] * y", "a\nb"])
 def test_latex_specials_are_escaped(name):
     text = replay_latex(fakes.replay((dataclasses.replace(row(cce=cell(0.9), mse=cell(0.8)), title=name),)))
@@ -306,6 +390,7 @@ def test_without_printed_numbers_nothing_is_said_of_them():
         assert "printed" not in text
         assert "deviation" not in text
         assert "of the paper" not in text
+        assert "the paper's" not in text
 
 
 def test_a_printed_table_keeps_all_four_of_its_columns():

@@ -16,15 +16,17 @@ from test_report_html import Page
 
 from adma.bench.printed import DATASET_TITLES, PRINTED, ROLES
 from adma.bench.report.figures import to_svg
+from adma.bench.report.html import package_file
 from adma.bench.report.paper_figures import figure1
-from adma.bench.report.replay import Replay, ReplayCell
+from adma.bench.report.replay import Effect, Replay, ReplayCell
 from adma.bench.report.replay_html import replay_html
 from adma.bench.statistics import estimate
 
 
 @pytest.fixture(scope="module")
 def replay() -> Replay:
-    return fakes.replay()
+    claims = (("MNIST, first epoch, Adma: about 98%", "91.20 ± 0.40%"),)
+    return fakes.replay(claims=claims, effects=fakes.effects())
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,10 @@ def test_every_printed_number_and_every_number_of_ours_is_there(page, replay):
         "the augmentation of SVHN is not stated in the paper",
         "What tuning on the reported set gives away",
         "+0.20 [−0.05, +0.45]",  # of +0.1, +0.3, +0.2 points: half width 4.303 * 0.1 / sqrt(3)
+        "What the paper says in words",
+        "about 98% 91.20 ± 0.40%",
+        "What the variants change",
+        "share_0.60 against base",
         "adma replay table1 --scale small",
         "A <fast> CPU",
         "2026-01-02T03:04:05+00:00",
@@ -92,6 +98,49 @@ def test_the_traits_are_those_of_the_runs(page, replay):
         assert f"{100 * trait.estimate.mean:.2f}".replace("-", "−") in page.text
 
 
+def test_every_effect_stands_at_its_variant(page, replay):
+    section = page.text.partition("What the variants change")[2].partition("What did not run")[0]
+    for pair in ("Flower Recognition share_0.60 against base", "Skin Cancer share_0.60 against share_0.75"):
+        assert section.count(pair) == 1
+    at = section.index("Skin Cancer")
+    flowers, skin = section[:at], section[at:]
+    assert re.search(r"Adma minus CCE\s+3\s+\+4\.00\s+\[\+1\.52, \+6\.48\]", flowers)
+    assert re.search(r"focal:gamma=2\.0\s+0\s+–", skin)
+    spans = [int(a["rowspan"]) for a in page.all("th") if "rowspan" in a]
+    assert spans[:2] == [2, 1]
+
+
+def test_without_effects_and_claims_there_is_no_word_of_them():
+    text = Page(replay_html(fakes.replay())).text
+    assert "variant" not in text
+    assert "says in words" not in text
+
+
+def test_what_was_not_asked_for_is_not_missing():
+    only = {"cce": fakes.row_of("mnist").cells["cce"], "mse": ReplayCell(98.74, None, "")}
+    row = dataclasses.replace(fakes.row_of("mnist"), cells=only)
+    text = Page(replay_html(fakes.replay((row,)))).text
+    assert "1 of 1 cells have a number" in text
+    assert "partial" not in text.lower()
+    assert text.count("not run") == 3
+    assert "0/3" not in text
+
+
+def test_a_long_scale_stands_in_the_text_and_not_above_the_heading():
+    scale = "smoke, seeds 3, epochs 6, max train size 10000"
+    text = Page(replay_html(fakes.replay(scale=scale))).text
+    assert "Replay of the paper · scale smoke · protocol paper" in text
+    assert f"Scale {scale}: not the paper's" in text
+
+
+def test_the_traits_of_a_row_without_a_finished_run_are_named_as_absent():
+    row = fakes.row_of("mnist")
+    empty = tuple(dataclasses.replace(t, estimate=estimate([], 0.95), to_baseline=None) for t in row.traits)
+    text = Page(replay_html(fakes.replay((row, dataclasses.replace(row, title="Empty", traits=empty))))).text
+    assert "None for: Empty." in text
+    assert "nan" not in text.split()
+
+
 def test_it_is_one_file_that_loads_and_runs_nothing(page, source):
     assert page.all("script") == []
     assert page.all("img") == []
@@ -124,10 +173,20 @@ def hostile() -> Replay:
     )
     absent = dataclasses.replace(fakes.absent_row("svhn", reason=script), title=image)
     return fakes.replay(
-        (row, absent), command=script, caption=style, notes=(braces,), scale=maths, protocol=quotes, title=image,
-        machine=((style, (script, image)),), date=braces,
+        (row, absent),
+        command=script,
+        caption=style,
+        notes=(braces,),
+        scale=maths,
+        shortfall=maths,
+        protocol=quotes,
+        title=image,
+        machine=((style, (script, image)),),
+        date=braces,
         protocol_costs=((script, fakes.replay().protocol_costs[0][1]),),
-    )  # fmt: skip
+        claims=((script, image),),
+        effects=(Effect(quotes, braces, style, maths, estimate([0.1], 0.95)),),
+    )
 
 
 def test_hostile_text_is_shown_and_never_obeyed():
@@ -148,7 +207,7 @@ def test_control_characters_do_not_break_the_page():
 
 def test_a_full_replay_at_the_papers_scale_makes_no_excuses():
     rows = tuple(fakes.row_of(key) for key in DATASET_TITLES)
-    text = Page(replay_html(fakes.replay(rows, scale="paper", protocol_costs=()))).text
+    text = Page(replay_html(fakes.replay(rows, scale="paper", whole=True, protocol_costs=()))).text
     assert "partial" not in text.lower()
     assert "not a verdict" not in text
     assert "gives away" not in text
@@ -196,22 +255,53 @@ def test_it_is_drawn_light_and_dark(source, dark, tmp_path):
 
 
 @in_a_browser
+def test_four_columns_with_wide_intervals_fit_a_desk(tmp_path):
+    wide = {role: estimate([0.565, 0.825], 0.95) for role in ROLES}
+    row = fakes.row_of("fashion_mnist")
+    cells = {role: dataclasses.replace(cell, estimate=wide[role]) for role, cell in row.cells.items()}
+    source = replay_html(fakes.replay((dataclasses.replace(row, cells=cells, seeds=2),)))
+    assert source.count("69.50 ± 165.18") == 4
+    assert widths(source, 1200, tmp_path) == (1200, 0, "")
+
+
+@in_a_browser
 def test_a_phone_scrolls_only_downwards(source, tmp_path):
-    wrapper = tmp_path / "phone.html"
+    page, boxes, wide = widths(source, 390, tmp_path)
+    assert page <= 390
+    assert boxes >= 2  # the table and the figure scroll in their own boxes
+    assert wide == ""
+
+
+def widths(source: str, width: int, folder) -> tuple[int, int, str]:
+    """The page's width in a frame, how many boxes scroll sideways, and what else is too wide."""
+    wrapper = folder / "frame.html"
     wrapper.write_text(
-        f"""<!doctype html><iframe width=390 height=800 style="border:0" srcdoc="{html.escape(source)}"></iframe>
+        f"""<!doctype html><iframe width={width} height=800 style="border:0" srcdoc="{html.escape(source)}"></iframe>
         <p id=out></p><script>onload = () => {{
           const d = document.querySelector("iframe").contentDocument;
           const wide = [...d.querySelectorAll("main *")].filter(e => !e.closest(".scroll, svg")
-            && e.getBoundingClientRect().right > 390.5).map(e => e.outerHTML.slice(0, 90));
+            && e.getBoundingClientRect().right > {width}.5).map(e => e.outerHTML.slice(0, 90));
           const boxes = [...d.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth).length;
           out.textContent = `page=${{d.documentElement.scrollWidth}} boxes=${{boxes}} wide=${{wide}}`;
         }}</script>""",
         encoding="utf-8",
     )
-    dumped = browser.chromium(wrapper, "--dump-dom").rpartition('id="out"')[2]
+    dumped = browser.chromium(wrapper, "--dump-dom", f"--window-size={width + 100},1000").rpartition('id="out"')[2]
     measured = re.search(r"page=(\d+) boxes=(\d+) wide=([^<]*)", dumped)
     assert measured is not None
-    assert int(measured[1]) <= 390
-    assert int(measured[2]) >= 2  # the table and the figure scroll in their own boxes
-    assert measured[3] == ""
+    return int(measured[1]), int(measured[2]), measured[3]
+
+
+@in_a_browser
+def test_a_shadow_shows_where_a_table_goes_on(tmp_path):
+    """Dark pixels at the right edge of a box that scrolls, none where all is seen."""
+    edges = {}
+    for width in (60, 900):
+        box = f'<div class="scroll"><div style="width:{width}px;height:300px"></div></div>'
+        path, picture = tmp_path / f"{width}.html", tmp_path / f"{width}.png"
+        path.write_text(f"<!doctype html><style>{package_file('report.css')}</style>{box}", encoding="utf-8")
+        browser.chromium(path, f"--screenshot={picture}", "--window-size=600,500")
+        edges[width] = np.asarray(Image.open(picture).convert("L"), dtype=float)[100:250].min(axis=0)
+    assert edges[60].min() > 250
+    assert edges[900].min() < 225
+    assert edges[900][:300].min() > 250  # nothing is hidden on the left

@@ -79,18 +79,26 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
     return read_pictures(list_folder(path), image_size=image_size, skip_bad=skip_bad).dataset
 
 
-def list_folder(path: Path, *, manifest: bool = False) -> Listing:
-    """See what is there; with `manifest`, read a manifest.csv too.
+def list_folder(path: Path, *, what: str | None = None, manifest: bool = False) -> Listing:
+    """See what is there.
+
+    Args:
+        path: the folder or archive.
+        what: how messages call it.
+        manifest: whether to read a manifest.csv too; the files that it names must be there.
 
     Raises:
-        BenchError: a layout or a manifest that is not understood, an unsafe or damaged archive.
+        BenchError: a layout or a manifest that is not understood, an unsafe or damaged archive, half a download.
     """
-    what = f"DATA {show(str(path))}"
+    what = f"DATA {show(str(path))}" if what is None else what
     source = open_source(path)
     entries = source.entries()
     entry = find_manifest(entries) if manifest else None
+    named = None if entry is None else read_manifest(what, source, entry)
+    if named is not None:  # before the layout: half a download may have an empty folder, or lack a class
+        named.check_missing(what, [e for e in entries if not e.is_dir])
     layout = read_layout(what, entries, [] if entry is None else [entry])
-    return Listing(what, path, source, layout, None if entry is None else read_manifest(what, source, entry))
+    return Listing(what, path, source, layout, named)
 
 
 def read_pictures(

@@ -66,8 +66,6 @@ class Known:
     channels: 1 grey, 3 RGB.
     hub: where it is downloaded from, None if it is bundled.
     grouping: None if every sample stands for itself.
-    val_fraction, test_fraction: as the paper divided it, of the samples drawn from; the test's is unused where there
-        is an official test part.
     augment: as the paper augmented it, "none" where it does not say.
     """
 
@@ -79,8 +77,6 @@ class Known:
     channels: int
     hub: Hub | None = None
     grouping: Grouping | None = None
-    val_fraction: float = 0.1
-    test_fraction: float = 0.2
     augment: str = "none"
 
     @property
@@ -119,7 +115,7 @@ _ALL = (
         "digits",
         "handwritten digits, bundled with scikit-learn",
         {UNSTATED: (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)},
-        _DIGITS, (8, 8), 1, val_fraction=0.2,
+        _DIGITS, (8, 8), 1,
     ),
     Known(
         "mnist",
@@ -133,7 +129,7 @@ _ALL = (
             "ylecun/mnist", "77f3279092a1c1579b2250db8eafed0ad422088c", {"train": 60_000, "test": 10_000},
             parts=_TRAIN_TEST,
         ),
-        val_fraction=1 / 6, augment="paper_mnist",
+        augment="paper_mnist",
     ),
     Known(
         "fashion_mnist",
@@ -144,7 +140,7 @@ _ALL = (
             "zalando-datasets/fashion_mnist", "531be5e2ccc9dba0c201ad3ae567a4f3d16ecdd2",
             {"train": 60_000, "test": 10_000}, parts=_TRAIN_TEST,
         ),
-        val_fraction=1 / 6, augment="paper_mnist",
+        augment="paper_mnist",
     ),
     Known(
         "cifar10",
@@ -190,7 +186,6 @@ _ALL = (
         Hub("DeadPixels/DPhi_Sprint_25_Flowers", None, {"train": None, "validation": None, "test": None}),
         # Photographs stand under two names, in two sizes or in two classes; the number before "_" is the photograph's.
         Grouping("flickr_name", "photograph", re.compile(r"\d{5,}(?=_)"), file_names=True, same_bytes=True),
-        test_fraction=0.25,
     ),
     Known(
         "ham10000",
@@ -203,7 +198,6 @@ _ALL = (
             {"train": 9_577, "validation": 2_492, "test": 1_285}, label="dx", unique="image_id", classes=_SKIN,
         ),
         Grouping("lesion_id", "lesion", needed=True),
-        test_fraction=0.25,
     ),
     Known(
         "dogs_vs_cats",

@@ -44,13 +44,13 @@ def read(known: Known, path: Path, *, image_size: tuple[int, int] | None = None,
     checks = []
     if path.is_file() and (sums := path.with_name(path.name + SUM_ENDING)).is_file():
         checks.append(check_sum(what, path, sums))
-    listing = replace(list_folder(path, manifest=True), what=what)
-    check_classes_of(what, known, listing.class_names)
-    checks.append(f"the {len(known.classes)} classes have the published names")
+    listing = list_folder(path, what=what, manifest=True)
     if listing.manifest is not None:
         files = [s.entry for s in listing.layout.samples] + list(listing.layout.misplaced)
         listing.manifest.check_files(what, files)
         checks.append(f"the {len(files):,} files are those of {listing.manifest.path}")
+    check_classes_of(what, known, listing.class_names)
+    checks.append(f"the {len(known.classes)} classes have the published names")
 
     reason = "as the paper did" if image_size is None else "as asked"
     hashed = known.grouping is not None and known.grouping.same_bytes

@@ -34,11 +34,11 @@ class Manifest:
         inside = entry.parts[: len(self.folder)] == self.folder
         return "/".join(entry.parts[len(self.folder) :] if inside else ("..", *entry.parts))
 
-    def check_files(self, what: str, entries: Sequence[Entry]) -> None:
-        """Check that the files are just those of the manifest.
+    def check_missing(self, what: str, entries: Sequence[Entry]) -> None:
+        """Check that the manifest's files are all there.
 
         Raises:
-            BenchError: one is missing (half downloaded), or one is there that the manifest does not name.
+            BenchError: one is missing (half downloaded).
         """
         there = {self.file(entry) for entry in entries}
         missing = [file for file in self.rows if file not in there]
@@ -47,7 +47,15 @@ class Manifest:
                 f"{what}: half downloaded: {len(missing):,} of {len(self.rows):,} files of {self.path} are missing, "
                 f"e.g. {listed(missing, 3)}; fetch the data set again"
             )
-        extra = sorted(there - set(self.rows))
+
+    def check_files(self, what: str, entries: Sequence[Entry]) -> None:
+        """Check that the files are just those of the manifest.
+
+        Raises:
+            BenchError: one is missing, or one is there that the manifest does not name.
+        """
+        self.check_missing(what, entries)
+        extra = sorted({self.file(entry) for entry in entries} - set(self.rows))
         if extra:
             raise BenchError(
                 f"{what}: {len(extra):,} files are not in {self.path}, e.g. {listed(extra, 3)}; remove them, or the "

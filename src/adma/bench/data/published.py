@@ -117,7 +117,7 @@ def with_groups(
         return dataset, ""
     groups = joined(len(dataset), *keys)
     number = int(groups.max()) + 1
-    note = f"{len(dataset):,} samples show {number:,} {grouping.noun}s; those of one stay in one part"
+    note = f"{len(dataset):,} samples show {number:,} {grouping.noun}s"
     return replace(dataset, groups=groups, notes=(*dataset.notes, note)), note
 
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.paper import CHOSEN
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, ROLE_TITLES, ROLES
 from adma.bench.report.figures import canvas, diverged_note, empty_panel, loss_curves, styled, trace_panel
 from adma.bench.report.text import printable
@@ -84,16 +85,20 @@ def figure3(panels: Mapping[str, Results]) -> Figure:
 
 def _labels(results: Results) -> dict[str, str]:
     """Loss -> its name in the legend: the paper's for its four losses, the spec for any other."""
-    family = [loss for loss in results.study.losses if loss.partition(":")[0] == "adma"]
+    family = [loss for loss in results.study.losses if _of_family(loss)]
     names = {}
     for loss in results.study.losses:
-        role = loss.partition(":")[0]
-        alone = family == [loss] if role == "adma" else loss in ROLES
+        role = "adma" if _of_family(loss) else loss
+        alone = family == [loss] if role == "adma" else role in ROLES
         names[loss] = ROLE_TITLES[role] if alone else loss
     return names
 
 
+def _of_family(loss: str) -> bool:
+    return loss == CHOSEN or loss.partition(":")[0] == "adma"
+
+
 def _title(key: str, names: Mapping[str, str]) -> str:
     spec = [loss for loss, label in names.items() if label == ROLE_TITLES["adma"]]
-    parts = [FIGURE3_TITLES[key], *(printable(loss) for loss in spec)]
+    parts = [FIGURE3_TITLES[key], *("a chosen" if loss == CHOSEN else printable(loss) for loss in spec)]
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""A table of the paper with ours beside it, as data: what `replay_tables` and `replay_html` show.
+"""A table of the paper with ours beside it, as data; `replay_words` has its words, `replay_tables` and others show it.
 
 Ours are fractions, as everywhere in the bench; the printed numbers and all deviations are per cent and points.
 A data set or a loss without a number keeps its place and says why.
@@ -6,14 +6,11 @@ A data set or a loss without a number keeps its place and says why.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adma.bench.printed import ROLE_TITLES, ROLES
-from adma.bench.report.tables import number
-from adma.bench.statistics import Comparison, Estimate, signed
+from adma.bench.printed import ROLES
+from adma.bench.statistics import Comparison, Estimate
 from adma.bench.traits import Trait
 
 PAPER_SCALE = "paper"
@@ -26,7 +23,7 @@ class ReplayCell:
 
     printed: per cent; None where the paper prints none.
     estimate: of ours, a fraction; None, or n = 0, where there is none.
-    loss: the spec that we ran.
+    loss: the spec that was to run; "" where this loss was not asked for, or is not known because nothing ran.
     note: what a reader of this one cell must know.
     """
 
@@ -91,11 +88,11 @@ class ReplayRow:
         return self.cells.get(role) or ReplayCell(None, None, "")
 
     def status(self, role: str) -> str:
-        """DONE; PARTIAL: not every seed has a number; NO_RESULT: none has; NOT_RUN."""
+        """DONE; PARTIAL: not every seed has a number; NO_RESULT: none has; NOT_RUN: not asked for, or refused."""
         cell = self.cell(role)
         if cell.n:
             return DONE if cell.n >= self.seeds else PARTIAL
-        return NOT_RUN if self.not_run or role not in self.cells else NO_RESULT
+        return NOT_RUN if self.not_run or not cell.loss else NO_RESULT
 
     @property
     def best(self) -> frozenset[str]:
@@ -105,15 +102,34 @@ class ReplayRow:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What a variant of a study changes, for one loss of one data set.
+
+    data: the data set's title; variant, base: as the study calls them, "" for the entry without a variant.
+    loss: a role or a spec; or a difference of two, such as "adma minus cce": what becomes of a lead.
+    estimate: accuracy under `variant` minus under `base`, paired by seed, a fraction.
+    """
+
+    data: str
+    variant: str
+    base: str
+    loss: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
 class Replay:
     """A table of the paper, replayed; or any other study of several data sets, with nothing printed beside it.
 
     name: "table1"; title: "Table 1"; caption: the paper's own.
-    scale: "smoke", "small" or exactly "paper"; protocol: how a was chosen; protocol_words: what that means.
+    scale: "smoke", "small" or "paper", with what was changed of it; protocol: how a was chosen; protocol_words: what
+        that means.
     measure: the metric that ours is, one of `statistics.METRICS`, after the last epoch.
     machine: versions, hardware, threads: name -> every value that occurs, as `html.environment_rows` gives them.
     protocol_costs: data set -> accuracy on the reported part with a chosen on that very part, minus with a chosen
         on validation, a fraction: what the paper's protocol gives away.
+    shortfall: what the runs lack of the paper's, in words; whole: they lack nothing.
+    effects: what the variants change; claims: what the paper says in words, and ours in words.
     """
 
     name: str
@@ -129,16 +145,25 @@ class Replay:
     protocol_costs: Sequence[tuple[str, Estimate]] = ()
     protocol_words: str = ""
     measure: str = "val_accuracy"
+    shortfall: str = ""
+    whole: bool = False
+    effects: tuple[Effect, ...] = ()
+    claims: tuple[tuple[str, str], ...] = ()
 
     @property
     def reduced(self) -> bool:
         """Whether the runs were smaller than the paper's."""
-        return self.scale != PAPER_SCALE
+        return not self.whole
 
     @property
     def printed(self) -> bool:
         """Whether the paper prints any of these numbers."""
         return any(cell.printed is not None for row in self.rows for cell in row.cells.values())
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper says anything of this study, in numbers or in words."""
+        return self.printed or bool(self.claims)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -151,70 +176,15 @@ class Replay:
         """A data set's lines: its own losses, and those of the paper's that other data sets have."""
         return tuple(role for role in self.roles if role in ROLES or role in row.cells) or self.roles
 
+    def asked(self, row: ReplayRow) -> tuple[str, ...]:
+        """Those of a data set's lines that were asked for; of one that has not run, the losses of the others."""
+        if not row.not_run:
+            return tuple(role for role in self.roles_of(row) if row.cell(role).loss)
+        ran = {role for other in self.rows for role, cell in other.cells.items() if cell.loss}
+        return tuple(role for role in self.roles_of(row) if role in ran or not ran)
+
     @property
     def level(self) -> float:
         """Of the intervals; 0.95 if there is none yet."""
         estimates = (cell.estimate for row in self.rows for cell in row.cells.values())
         return next((e.level for e in estimates if e is not None), 0.95)
-
-
-def scale_words(replay: Replay) -> str:
-    """What the scale means for a reader of the deviations."""
-    if not replay.printed:
-        return f"Scale {replay.scale}."
-    if replay.reduced:
-        return (
-            f"Scale {replay.scale}: not the paper's samples, epochs and seeds in full. At a reduced scale the "
-            "deviation from the printed number is not a verdict on the paper."
-        )
-    return f"Scale {replay.scale}: the paper's sizes and epochs."
-
-
-def role_title(role: str) -> str:
-    """A column's heading: the paper's word, or the spec."""
-    return ROLE_TITLES.get(role, role)
-
-
-def count_words(row: ReplayRow, role: str) -> str:
-    """`3/5`: seeds that gave a number, of those asked for."""
-    return f"{row.cell(role).n}/{row.seeds}" if row.seeds else "–"
-
-
-def shape_of(spec: str) -> float | None:
-    """The a of a spec of Adma's family; None for any other loss, and for one that is not known here."""
-    from adma.spec import parse
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a shape that deserves a warning got it where it was trained
-            loss = parse(spec)
-    except (ValueError, TypeError):
-        return None
-    a = getattr(loss, "a", None) if loss.name == "adma" else None
-    return a if isinstance(a, (int, float)) else None
-
-
-def half_width(estimate: Estimate) -> float | None:
-    """Half the interval's width; None where there is no interval."""
-    return None if estimate.interval is None else (estimate.interval[1] - estimate.interval[0]) / 2
-
-
-def ours_words(cell: ReplayCell) -> str:
-    """`91.20 ± 0.40`, per cent; without an interval the mean alone, without a result a dash."""
-    if cell.estimate is None or cell.n == 0:
-        return "–"
-    half = half_width(cell.estimate)
-    mean = number(cell.estimate.mean, 100, 2)
-    return mean if half is None else f"{mean} ± {100 * half:.2f}"
-
-
-def interval_words(points: Estimate | None) -> str:
-    """`−0.68 to +0.12`, or a dash."""
-    if points is None or points.interval is None:
-        return "–"
-    return f"{signed(points.interval[0], 2)} to {signed(points.interval[1], 2)}"
-
-
-def printed_words(value: float | None) -> str:
-    """As the paper prints it, without its per cent sign; a dash where it prints nothing."""
-    return "–" if value is None or math.isnan(value) else f"{value:.2f}"

@@ -8,21 +8,24 @@ from typing import Any
 from markupsafe import Markup
 
 from adma.bench.report.html import package_file, render_page, split_cell
-from adma.bench.report.replay import (
-    DONE,
-    PARTIAL,
-    Replay,
-    ReplayRow,
+from adma.bench.report.replay import DONE, PARTIAL, Replay, ReplayRow
+from adma.bench.report.replay_words import (
+    DASH,
     count_words,
+    effect_title,
     interval_words,
+    measure_words,
     ours_words,
     printed_words,
+    protocol_words,
     role_title,
     scale_words,
     shape_of,
+    trouble_lines,
+    variant_title,
 )
-from adma.bench.report.replay_tables import measure_words, trouble_lines
 from adma.bench.report.tables import estimate_cell, number
+from adma.bench.report.trait_tables import measured
 from adma.bench.statistics import percent, signed
 from adma.bench.traits import TRAITS, Trait
 
@@ -30,14 +33,15 @@ _ACCURACY = "val_accuracy"  # formats: per cent, differences in points
 
 
 def replay_html(replay: Replay, figures: Sequence[tuple[str, str]] = ()) -> str:
-    """The page: the table, what did not run, the protocol's cost, the course of training, figures, settings.
+    """The page: the table, the paper's words, what the variants change, what did not run, the protocol's cost, the
+    course of training, figures, settings.
 
     It holds its style and figures, runs no script and loads nothing; every text from outside is escaped.
 
     Args:
         figures: title and `<svg>` element, as `figures.to_svg` makes it; the element passes as it is.
     """
-    cells = [(row, role) for row in replay.rows for role in replay.roles_of(row)]
+    cells = [(row, role) for row in replay.rows for role in replay.asked(row)]
     finished = [(row, role) for row, role in cells if row.cell(role).n]
     covered = [row.cell(role).deviation for row, role in finished]
     intervals = [d.interval for d in covered if d is not None and d.interval is not None]
@@ -46,6 +50,7 @@ def replay_html(replay: Replay, figures: Sequence[tuple[str, str]] = ()) -> str:
         "css": Markup(package_file("report.css") + package_file("replay.css")),
         "replay": replay,
         "level": percent(replay.level),
+        "over": _over(replay),
         "scale": scale_words(replay),
         "measure": measure_words(replay),
         "roles": [role_title(role) for role in replay.roles],
@@ -56,14 +61,21 @@ def replay_html(replay: Replay, figures: Sequence[tuple[str, str]] = ()) -> str:
         "led": (sum(row.bold in row.best for row in led), len(led)),
         "rows": [_row(replay, row) for row in replay.rows],
         "troubles": trouble_lines(replay),
+        "effects": _effects(replay),
         "costs": [(name, str(e.n), split_cell(estimate_cell(e, _ACCURACY))) for name, e in replay.protocol_costs],
-        "traits": [line for row in replay.rows for line in _trait_lines(row)],
-        "traited": [row.title for row in replay.rows if not row.traits],
+        "traits": [line for row in replay.rows if measured(row) for line in _trait_lines(row)],
+        "traited": [row.title for row in replay.rows if not measured(row)],
         "figures": [(title, Markup(svg)) for title, svg in figures],
         "settings": [_setting(row) for row in replay.rows],
         "made": [text for text in (replay.name, replay.date) if text],
     }
     return render_page("replay.html.jinja", view)
+
+
+def _over(replay: Replay) -> list[str]:
+    """What stands above the heading; what was changed of the scale may be long and stands in the text."""
+    kind = "Replay of the paper" if replay.of_paper else "Comparison of losses"
+    return [text for text in (kind, f"scale {replay.scale.partition(',')[0]}", protocol_words(replay)) if text]
 
 
 def _row(replay: Replay, row: ReplayRow) -> dict[str, Any]:
@@ -95,16 +107,34 @@ def _cell(row: ReplayRow, role: str) -> dict[str, Any]:
         "bold": role == row.bold,
         "deviation": "" if deviation is None else signed(deviation.mean, 2),
         "interval": "" if deviation is None or deviation.interval is None else f"[{interval_words(deviation)}]",
-        "n": count_words(row, role),
+        "n": "" if count_words(row, role) == DASH else count_words(row, role),
         "spec": "" if not cell.loss else (f"a = {a:g}" if a is not None else cell.loss),
         "note": cell.note,
     }
 
 
+def _effects(replay: Replay) -> list[dict[str, Any]]:
+    """A line an effect; the first of a variant holds its names and over how many lines they reach."""
+    keys = [(e.data, e.variant, e.base) for e in replay.effects]
+    lines = []
+    for place, (key, effect) in enumerate(zip(keys, replay.effects, strict=True)):
+        first = place == 0 or keys[place - 1] != key
+        end = next((i for i in range(place, len(keys)) if keys[i] != key), len(keys))
+        lines.append(
+            {
+                "span": end - place if first else 0,
+                "data": effect.data,
+                "variant": f"{variant_title(effect.variant)} against {variant_title(effect.base)}",
+                "loss": effect_title(effect),
+                "n": str(effect.estimate.n),
+                "cell": split_cell(estimate_cell(effect.estimate, _ACCURACY)),
+            }
+        )
+    return lines
+
+
 def _trait_lines(row: ReplayRow) -> list[dict[str, Any]]:
     """A line a loss of one data set: every trait's mean and its difference to the baseline."""
-    if not row.traits:
-        return []
     by_loss: dict[str, dict[str, Trait]] = {}
     for trait in row.traits:
         by_loss.setdefault(trait.loss, {})[trait.name] = trait

@@ -134,8 +134,11 @@ def metric_name(metric: str) -> str:
 
 
 def number(value: float, scale: float, digits: int) -> str:
-    """A number, or a dash for what is not defined."""
-    return "–" if math.isnan(value) else f"{scale * value:.{digits}f}".replace("-", "−")
+    """A number, or a dash for what is not defined; what rounds to 0 has no sign."""
+    if math.isnan(value):
+        return "–"
+    text = f"{scale * value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def mean_cell(estimate: Estimate, metric: str) -> str:

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in _KEPT else c.encode("unicode_escape").decode() for c in text)
 
 
+def one_line(text: str) -> str:
+    """The text made printable, every run of white space one blank."""
+    return " ".join(printable(text).split())
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all.
 

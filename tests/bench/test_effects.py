@@ -1,0 +1,79 @@
+"""What variants change, and the paper's words beside ours, on results whose answers are known by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adma.bench.effects import claims, effects, role_of
+from adma.bench.store import DONE, FAILED, CellResult, Results
+from adma.bench.study import Entry, Setting, Study
+
+
+def entry(data: str, variant: str, values: dict[str, list[float | None]], **setting) -> tuple[Entry, Results]:
+    study = Study(Setting(data, "h", **setting), tuple(values), tuple(range(len(next(iter(values.values()))))))
+    cells = []
+    for cell in study.cells():
+        value = values[cell.loss][cell.seed]
+        epochs = {n: np.array([(value or 0) / 2, value]) for n in ("val_accuracy", "test_accuracy", "train_accuracy")}
+        cells.append(CellResult(cell, FAILED if value is None else DONE, "", 1.0, {} if value is None else epochs))
+    return Entry(f"{data}/{variant}" if variant else data, study, data, variant), Results(study, tuple(cells))
+
+
+def run(*parts: tuple[Entry, Results]) -> tuple[list[Entry], dict[str, Results]]:
+    return [e for e, _ in parts], {e.name: r for e, r in parts}
+
+
+def test_a_variants_effect_is_paired_by_seed_and_adma_keeps_its_column_when_its_a_changes() -> None:
+    base = entry("digits", "slow", {"adma:a=0.2": [0.5, 0.6, 0.7], "cce": [0.5, 0.5, 0.5]})
+    other = entry("digits", "fast", {"adma:a=0.3": [0.6, 0.6, None], "cce": [0.4, 0.5, 0.6]})
+    found = {e.loss: e for e in effects(*run(base, other))}
+    assert set(found) == {"adma", "cce", "adma minus cce"}
+    assert {(e.variant, e.base) for e in found.values()} == {("fast", "slow")}
+    assert found["adma"].estimate.n == 2  # the seed that failed is in neither
+    assert found["adma"].estimate.mean == pytest.approx((0.1 + 0.0) / 2)
+    assert found["cce"].estimate.mean == pytest.approx(0.0)
+    assert found["adma minus cce"].estimate.mean == pytest.approx(((0.2 - 0.0) + (0.1 - 0.1)) / 2)
+
+
+def test_data_sets_are_compared_with_themselves_alone() -> None:
+    parts = [entry(d, v, {"cce": [0.5, 0.6]}) for d in ("a", "b") for v in ("x", "y", "z")]
+    assert [(e.data, e.variant, e.base) for e in effects(*run(*parts))] == [
+        ("a", "y", "x"), ("a", "z", "x"), ("b", "y", "x"), ("b", "z", "x"),
+    ]  # fmt: skip
+
+
+def test_what_the_paper_says_in_words_stands_beside_ours() -> None:
+    split = entry("flowers", "share_0.60", {"adma:a=0.26": [0.7, 0.8], "cce": [0.6, 0.6]})
+    ((said, ours),) = claims("splits", *run(split))
+    assert "about 4 points" in said
+    assert "+15.00 ± " in ours
+    assert "n = 2" in ours
+    assert claims("splits", *run(entry("flowers", "share_0.80", {"cce": [0.5]}))) == ()
+    error = entry("cifar10", "", {"adma:a=0.26": [0.9, 0.92]})
+    ((said, ours),) = claims("resnet34", *run(error))
+    assert said.endswith("9%")
+    assert ours.startswith("9.00 ± ")
+    first = claims("table1", *run(entry("mnist", "", {"adma:a=0.26": [0.9, 0.8], "mse": [0.6, 0.6]})))
+    assert [c[0].rpartition(" ")[2] for c in first] == ["98%", "95.5%"]
+    assert first[0][1].startswith("42.50 ± ")  # the first epoch, not the last
+
+
+def test_a_lead_is_over_the_best_other_loss() -> None:
+    low = entry(
+        "digits", "sgd", {"adma:a=0.3": [0.5, 0.5], "cce": [0.4, 0.4], "mse": [0.6, 0.6]}, optimizer="sgd", lr=2e-4
+    )
+    ((said, ours),) = claims("low_lr", *run(low))
+    assert "2e-04" in said or "0.0002" in said
+    assert "−10.00 ± 0.00 points (n = 2) to MSE" in ours
+    usual = entry("digits", "sgd", {"adma:a=0.3": [0.5], "cce": [0.4]}, optimizer="sgd", lr=1e-3)
+    assert claims("low_lr", *run(usual)) == ()
+
+
+def test_roles() -> None:
+    assert [role_of(x) for x in ("adma:a=0.3", "adma, a chosen", "cce", "gce:q=0.7")] == [
+        "adma",
+        "adma",
+        "cce",
+        "gce:q=0.7",
+    ]
