@@ -38,7 +38,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(estimate.time, "perf_counter", clock.perf_counter)
         return estimate._timed(clock.step, "cpu"), clock.calls
 
-    yield of
+    return of
 
 
 def test_short_steps_are_repeated_so_that_a_hiccup_says_nothing(timed: Any) -> None:

@@ -95,7 +95,8 @@ def _finished(step: Callable[[], None], device: str) -> None:
 def _in_words(error: RuntimeError | MemoryError) -> str:
     """The error's first line, and what helps where memory ran out."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in reason
+    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    no_memory |= "allocate" in reason and "memory" in reason  # on a CPU torch says it in a RuntimeError
     if not no_memory:
         return reason
     return f"out of memory ({reason}); try a smaller --batch-size, --image-size or --model (or so in the study's file)"
