@@ -65,10 +65,11 @@ def words(e: Estimate) -> str:
     """`+0.12 ± 0.34 (5)`, with * if the interval excludes 0; a dash without a number."""
     if e.n == 0:
         return "–"
+    mean = f"{100 * e.mean:+.2f}".replace("-0.00", "+0.00")
     if e.interval is None:
-        return f"{100 * e.mean:+.2f} ({e.n})"
+        return f"{mean} ({e.n})"
     mark = r"\*" if e.interval[0] > 0 or e.interval[1] < 0 else ""
-    return f"{100 * e.mean:+.2f} ± {50 * (e.interval[1] - e.interval[0]):.2f}{mark} ({e.n})"
+    return f"{mean} ± {50 * (e.interval[1] - e.interval[0]):.2f}{mark} ({e.n})"
 
 
 def over_data(found: Sequence[Estimate]) -> str:

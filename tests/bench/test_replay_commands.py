@@ -79,7 +79,9 @@ def test_a_users_own_study_runs_from_document_to_tables(tmp_path: Path) -> None:
         assert float(cell["ours"]) == pytest.approx(100 * np.mean(own), abs=0.01)
     page = (tmp_path / "out/mine.html").read_text()
     assert "focal:gamma=2" in page
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:)|url\((?!#)|<script|@import""", page)  # loads nothing, runs nothing
+    assert not re.search(
+        r"""(?:src|href)=["'](?!#|data:)|url\((?!#)|<script|@import""", page
+    )  # loads nothing, runs nothing
 
 
 def test_a_replay_stands_beside_the_printed_numbers_and_shares_its_trainings(tmp_path: Path) -> None:
