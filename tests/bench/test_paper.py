@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def test_the_split_study_varies_the_share_alone() -> None:
     }
     others = [{k: v for k, v in t.options.items() if k != "test_fraction"} for t in found]
     assert all(o == others[0] for o in others if o["lr"] == others[0]["lr"])
+
+
+def test_an_installed_package_holds_every_document_and_nothing_else_of_their_folder() -> None:
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "pyproject.toml").read_text(encoding="utf-8").partition("force-include]\n")[2].partition("\n\n")[0]
+    lines = [f'"studies/{p.name}" = "adma/bench/studies/{p.name}"' for p in sorted(root.glob("studies/*.yaml"))]
+    assert text.splitlines() == lines
+    assert {p.stem for p in root.glob("studies/*.yaml")} == set(paper.ORDER)
 
 
 def test_a_data_set_that_the_paper_has_not_takes_another_ones_a_and_says_so() -> None:
