@@ -6,11 +6,12 @@ stands only what a spec such as `bi_tempered:t1=0.8,t2=1.2` means.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from adma import _check
-from adma.family import Loss
+from adma.family import Loss, Range
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class BiTempered(Classic):
     t2: float = 1.2
     name: ClassVar[str] = "bi_tempered"
     aliases: ClassVar[tuple[str, ...]] = ("bitempered",)
+    space: ClassVar[Mapping[str, Range]] = {"t1": Range(0.2, 1.0), "t2": Range(1.0, 4.0)}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "t1", _check.real("t1", self.t1, low=0, high=1))

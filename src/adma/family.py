@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -34,11 +35,30 @@ _T_MAX = 800.0
 
 
 @dataclass(frozen=True)
+class Range:
+    """Where a parameter is worth searching, and within what it is learned.
+
+    log: steps are ratios. whole: whole numbers only.
+    optional: searched only when asked for by name.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+    optional: bool = False
+
+
+@dataclass(frozen=True)
 class Loss:
-    """What a spec such as `adma:a=0.26` stands for: a name with checked parameters."""
+    """What a spec such as `adma:a=0.26` stands for: a name with checked parameters.
+
+    space: parameter -> its range, for a search (`adma tune`) and for learning it in training.
+    """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
+    space: ClassVar[Mapping[str, Range]] = {}
 
     def parameters(self) -> dict[str, Any]:
         """The parameters by name."""
@@ -144,6 +164,10 @@ class Adma(Member):
     base: float = math.e
     normalize: bool = False
     name: ClassVar[str] = "adma"
+    space: ClassVar[Mapping[str, Range]] = {
+        "a": Range(0.01, 0.5, log=True),  # beyond 0.5 the loss of base e is not convex in p
+        "base": Range(1.05, 20.0, log=True, optional=True),
+    }
 
     def __post_init__(self) -> None:
         for key, value in self.checked(self.a, self.base, self.normalize).items():
@@ -205,6 +229,7 @@ class GeneralizedCrossEntropy(Member):
     q: float = 0.7
     name: ClassVar[str] = "gce"
     aliases: ClassVar[tuple[str, ...]] = ("generalized_cross_entropy",)
+    space: ClassVar[Mapping[str, Range]] = {"q": Range(0.02, 1.0, log=True)}
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -266,6 +291,7 @@ class Focal(Member):
 
     gamma: float = 2.0
     name: ClassVar[str] = "focal"
+    space: ClassVar[Mapping[str, Range]] = {"gamma": Range(0.05, 5.0, log=True)}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", _check.real("gamma", self.gamma, low=0))
@@ -307,6 +333,7 @@ class Poly1(Member):
 
     epsilon: float = 1.0
     name: ClassVar[str] = "poly1"
+    space: ClassVar[Mapping[str, Range]] = {"epsilon": Range(-1.0, 8.0)}
 
     def __post_init__(self) -> None:
         hint = "below -1 the slope 1 + epsilon p would be negative"

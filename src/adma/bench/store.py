@@ -31,7 +31,9 @@ from adma.bench.errors import BenchError
 from adma.bench.study import Cell, Entry, Plan, Study
 
 # One row an epoch. Accuracy and calibration error are fractions in [0, 1], nll is in nats, time in seconds.
-# "_posterior" is measured on the probabilities that the loss's own map recovers (NaN where it has none).
+# brier is sum_j (p_j - y_j)^2, in [0, 2]. Without a suffix a measure is of the softmax; "_posterior" of the
+# probabilities that the loss's own map recovers (NaN where it has none); "_scaled" of the softmax at the temperature
+# with the least NLL on the validation part (Guo 2017), so it is measured on the test part alone.
 COLUMNS = (
     "epoch",
     "train_loss",
@@ -41,6 +43,9 @@ COLUMNS = (
         for part in ("val", "test")
         for measure in ("accuracy", "nll", "ece", "nll_posterior", "ece_posterior")
     ),
+    *(f"{part}_brier{kind}" for part in ("val", "test") for kind in ("", "_posterior")),
+    *(f"test_{measure}_scaled" for measure in ("nll", "brier", "ece")),
+    "temperature",
     "seconds",
 )
 DONE, DIVERGED, FAILED, MISSING = "done", "diverged", "failed", "missing"

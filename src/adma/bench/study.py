@@ -38,6 +38,11 @@ class Setting:
     val_fraction, test_fraction: of the samples drawn from, where the data set states no such part.
     grouped: whether samples of one group (a lesion) stay in one part, where the data set knows groups.
     eval_size: at most so many samples of val and of test are measured, None for all.
+    train_fraction: this share of the training part is trained on, None for all of it.
+    imbalance: how the training part's classes are thinned out, a spec of `data.conditions`.
+    label_noise: how its labels are falsified, a spec of `data.conditions`.
+    noisy_val: whether the validation part has that noise too.
+    held_out: the share of the training part that a learned loss sets aside to learn from; others train on all.
     """
 
     data: str
@@ -55,6 +60,11 @@ class Setting:
     grouped: bool = True
     eval_size: int | None = None
     augment: str = "none"
+    train_fraction: float | None = None
+    imbalance: str = "none"
+    label_noise: str = "none"
+    noisy_val: bool = False
+    held_out: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class Cell:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Cell:
         """The inverse of `config`."""
-        setting = Setting(**{f.name: config[f.name] for f in fields(Setting)})
+        setting = Setting(**{f.name: config[f.name] for f in fields(Setting) if f.name in config})
         return cls(setting, config["loss"], config["seed"])
 
     @property

@@ -127,7 +127,7 @@ def train(
             "augment": augment_hash.hexdigest()[:16] if vary is not None else "none",
         },
     }
-    epochs = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
+    epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
     status = DIVERGED if reason else DONE
     return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env)
 

@@ -1,0 +1,1 @@
+"""What flexibility is for: a shape that changes by a schedule, or is learned, while a network trains."""
