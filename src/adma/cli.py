@@ -170,6 +170,7 @@ def _add_compare(commands: Any) -> None:
         action="store_false",
         help="let samples of one group (a lesion) stand in training and in test; by default groups stay whole",
     )
+    _add_condition_options(compare)
     add("--augment", default="none", metavar="SPEC", help="such as rotate=30,shift=0.2,flip,warp=0.1 (default: none)")
     add("--image-size", type=_size, metavar="HxW", help="resize images, such as 32x32")
     add(
@@ -240,9 +241,29 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="SPEC")
     add("--optimizer", metavar="SPEC")
     add("--lr", type=_above_zero, metavar="X", help="learning rate")
+    _add_condition_options(parser)
     add("--estimate", action="store_true", help="only say what would run and how long it would take")
     add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/...)")
     _add_machine_options(parser)
+
+
+def _add_condition_options(parser: argparse.ArgumentParser) -> None:
+    """How the training data are made harder; what is not given is None, so that a study document may say it."""
+    add = parser.add_argument
+    add(
+        "--label-noise",
+        metavar="RATE[:KIND]",
+        help="make this share of each class's training labels false: 0.4 or 0.4:symmetric (any other class), 0.4:pair "
+        "(the next class); test labels stay true, validation labels too without --noisy-val",
+    )
+    add("--noisy-val", action="store_true", default=None, help="the same label noise on the validation part")
+    add(
+        "--imbalance",
+        metavar="RATIO[:KIND]",
+        help="thin the training classes out until the most frequent has RATIO times the samples of the rarest: 100 or "
+        "100:exp (falling from class to class), 100:step (the second half of the classes)",
+    )
+    add("--train-fraction", type=float, metavar="X", help="train on this share of the training part, drawn by class")
 
 
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,8 @@ from adma.bench.studyfile import Task
 
 _SETTINGS = (
     "seeds", "epochs", "model", "optimizer", "lr", "lr_schedule", "weight_decay", "batch_size", "train_size",
-    "val_fraction", "test_fraction", "eval_size", "grouped", "augment",
+    "val_fraction", "test_fraction", "eval_size", "grouped", "augment", "train_fraction", "imbalance", "label_noise",
+    "noisy_val",
 )  # fmt: skip
 PAPER_LOSSES = ("cce", "adma:a=0.26", "mse", "squared_hinge")
 
@@ -76,8 +77,8 @@ def compare(options: argparse.Namespace) -> int:
             f"{setting.optimizer}, {jobs} at a time; results in {root}"
         )
     )
-    for note in dataset.notes:
-        console.print(Text(f"note: {note}"))
+    for note in (*dataset.notes, *notes):
+        console.print(Text(f"note: {note}", style="yellow" if note.startswith("WARNING") else ""), soft_wrap=True)
     loader = Loader({dataset.fingerprint: source})
     engine = LocalEngine(loader, jobs=jobs, threads=threads, device=device)
     try:

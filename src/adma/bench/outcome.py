@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import RenderableType
 
 from adma.bench import paper, traits
+from adma.bench.data.conditions import NONE
 from adma.bench.data.known import KNOWN
 from adma.bench.effects import claims, effects, role_of
 from adma.bench.errors import BenchError
@@ -25,6 +26,7 @@ from adma.bench.report.text import write_whole
 from adma.bench.report.trait_tables import trait_table
 from adma.bench.statistics import summarise
 from adma.bench.store import DONE, Results, Store
+from adma.bench.study import Setting
 from adma.bench.studyfile import StudyFile
 
 MEASURE = "test_accuracy"  # the part that is reported; nothing was chosen on it but by --protocol paper
@@ -211,7 +213,8 @@ def _row(item: Prepared, results: Results, chosen: str, table: int | None) -> Re
         sizes=item.about["sizes"],
         setting_words=f"{setting.model}, {setting.optimizer}, learning rate {setting.lr:g} ({setting.lr_schedule}), L2 "
         f"{setting.weight_decay:g}, batches of {setting.batch_size}, augmentation {setting.augment}, divided by "
-        f"{'group where there are groups' if setting.grouped else 'sample'}",
+        f"{'group where there are groups' if setting.grouped else 'sample'}"
+        + "".join(f", {words}" for words in _conditions(setting)),
         troubles=troubles,
         epochs=setting.epochs,
         image_size=f"{shape[1]}x{shape[2]}" if len(shape) == 3 else "",
@@ -220,6 +223,16 @@ def _row(item: Prepared, results: Results, chosen: str, table: int | None) -> Re
         bold=printed.bold if printed else "",
         traits=traits.traits(results, baseline=baseline),
     )
+
+
+def _conditions(setting: Setting) -> list[str]:
+    """The conditions that are not at their default, in short; the notes say them in words."""
+    noise = setting.label_noise + (" (validation too)" if setting.noisy_val else "")
+    return [
+        *([] if setting.train_fraction is None else [f"share of the training part {setting.train_fraction:g}"]),
+        *([] if setting.imbalance == NONE else [f"imbalance {setting.imbalance}"]),
+        *([] if setting.label_noise == NONE else [f"label noise {noise}"]),
+    ]
 
 
 def _refused(name: str, data: str, variant: str, reason: str, table: int | None) -> ReplayRow:

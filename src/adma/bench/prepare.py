@@ -12,6 +12,7 @@ from typing import Any
 from adma.bench import paper
 from adma.bench.data import Dataset, augment
 from adma.bench.data.catalog import load
+from adma.bench.data.conditions import NONE, canonical_conditions, describe_conditions
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
 from adma.bench.loading import Loader, split_of
@@ -120,7 +121,8 @@ def make_study(
 ) -> tuple[Study, dict[str, int], list[str]]:
     """The study that a task means on its data; its sizes by part; notes for the reader.
 
-    Beside the options of `studyfile.Options` it takes `train_size`, of which there must be enough.
+    Beside the options of `studyfile.Options` it takes `train_size`, of which there must be enough. A limit on the
+    training samples holds before `train_fraction` and the imbalance take their share.
 
     Raises:
         BenchError: an option that does not fit the data, or a loss that is not known.
@@ -158,6 +160,7 @@ def make_study(
         lr_schedule=canonical_schedule(options.get("lr_schedule", "constant")),
         grouped=grouped,
         augment=augment.NONE if vary is None else vary.spec,
+        **canonical_conditions(options),
         **given,
     )
     most = options.get("max_train_size")
@@ -165,9 +168,13 @@ def make_study(
         raise BenchError(
             f"max_train_size {most}: {dataset.name} has {dataset.num_classes} classes, so at least that many are needed"
         )
-    if most is not None and most < count(dataset, setting)["train"]:
+    if most is not None and most < count(dataset, replace(setting, train_fraction=None, imbalance=NONE))["train"]:
         setting = replace(setting, train_size=most)
+    notes += describe_conditions(setting, dataset.class_names)
     study = Study(setting, losses, tuple(range(options.get("seeds", 5))))
+    if setting.imbalance != NONE:
+        for seed in study.seeds:  # where groups are kept whole, seeds differ in the samples that a class has
+            split_of(Cell(setting, "cce", seed), dataset)
     return study, count(dataset, setting), notes
 
 
@@ -189,6 +196,7 @@ def check_task(task: Task) -> None:
         canonical_optimizer(options.get("optimizer", "adam"))
         canonical_schedule(options.get("lr_schedule", "constant"))
         augment.parse(options.get("augment", augment.NONE))
+        canonical_conditions(options)
     except BenchError as error:
         raise BenchError(f"{task.name}: {error}") from error
 

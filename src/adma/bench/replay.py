@@ -25,7 +25,10 @@ from adma.bench.store import FAILED, Store
 from adma.bench.study import Plan
 from adma.bench.studyfile import StudyFile, chosen_scale, read_study, tasks
 
-_CHANGES = ("seeds", "epochs", "max_train_size", "eval_size", "image_size", "model", "optimizer", "lr")
+_CHANGES = (
+    "seeds", "epochs", "max_train_size", "eval_size", "image_size", "model", "optimizer", "lr", "train_fraction",
+    "imbalance", "label_noise", "noisy_val",
+)  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

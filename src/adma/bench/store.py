@@ -33,7 +33,9 @@ from adma.bench.study import Cell, Entry, Plan, Study
 # One row an epoch. Accuracy and calibration error are fractions in [0, 1], nll is in nats, time in seconds.
 # brier is sum_j (p_j - y_j)^2, in [0, 2]. Without a suffix a measure is of the softmax; "_posterior" of the
 # probabilities that the loss's own map recovers (NaN where it has none); "_scaled" of the softmax at the temperature
-# with the least NLL on the validation part (Guo 2017), so it is measured on the test part alone.
+# with the least NLL on the validation part (Guo 2017), so it is measured on the test part alone. Measures of the
+# training part are by the labels that are trained on, false ones too, so with label noise a high train_accuracy is
+# no merit; the test part's labels are always true, the validation part's unless the setting says noisy_val.
 COLUMNS = (
     "epoch",
     "train_loss",

@@ -38,7 +38,7 @@ class Setting:
     val_fraction, test_fraction: of the samples drawn from, where the data set states no such part.
     grouped: whether samples of one group (a lesion) stay in one part, where the data set knows groups.
     eval_size: at most so many samples of val and of test are measured, None for all.
-    train_fraction: this share of the training part is trained on, None for all of it.
+    train_fraction: this share of the training part (of `train_size`, if that is given) is trained on, None for all.
     imbalance: how the training part's classes are thinned out, a spec of `data.conditions`.
     label_noise: how its labels are falsified, a spec of `data.conditions`.
     noisy_val: whether the validation part has that noise too.

@@ -44,6 +44,11 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _spec(value: Any) -> Any:
+    """A spec may be a number alone, such as `label_noise: 0.4`."""
+    return repr(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
 def _size(value: Any) -> str:
     if not (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]*x[1-9][0-9]*", value)):
         raise ValueError("must be HEIGHTxWIDTH such as 32x32, at least 1x1")
@@ -70,6 +75,7 @@ def _null_is_nothing(value: Any) -> Any:
 # YAML reads 1e-3 as text: a number may be written so. A whole number may not, and true is no number.
 Real = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Real, Field(gt=0, lt=1)]
+Spec = Annotated[str, BeforeValidator(_spec)]
 Count = Annotated[StrictInt, Field(ge=1)]
 
 
@@ -97,6 +103,10 @@ class Options(BaseModel):
     val_fraction: Share | None = None
     test_fraction: Share | None = None
     grouped: StrictBool | None = None
+    train_fraction: Share | None = None
+    imbalance: Spec | None = None
+    label_noise: Spec | None = None
+    noisy_val: StrictBool | None = None
     augment: str | None = None
     image_size: Annotated[str, BeforeValidator(_size)] | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,13 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 import adma
 from adma.bench import environment
-from adma.bench.data import Dataset, augment
-from adma.bench.loading import split_of
+from adma.bench.data import Dataset, Split, augment
+from adma.bench.data.conditions import NONE
+from adma.bench.loading import labels_of, split_of
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
-from adma.bench.study import Cell
+from adma.bench.study import Cell, Setting
 from adma.torch.flexible import CallLoss
 
 EVAL_BATCH = 128  # bounds the memory of evaluation
@@ -50,7 +51,8 @@ def train(
     parts = ("train", "val", "test")
     mean, scale = (t.to(device) for t in _normalisation(torch.from_numpy(dataset.x[split.train])))
     x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in parts}
-    y = {part: torch.from_numpy(dataset.y[getattr(split, part)]).to(device) for part in parts}
+    labels = labels_of(cell, dataset, split)
+    y = {part: torch.from_numpy(labels[part]).to(device) for part in parts}
 
     def batch_of(part: str, index: Tensor | slice) -> Tensor:
         return (x[part][index].float() - mean) * scale
@@ -120,11 +122,13 @@ def train(
         "threads": torch.get_num_threads(),
         "device": device,
         "sizes": {part: len(y[part]) for part in y},
+        "conditions": _conditions(dataset, split, labels),
         "shared": {
             "split": split.fingerprint,
             "init": initial,
             "order": order_hash.hexdigest()[:16],
             "augment": augment_hash.hexdigest()[:16] if vary is not None else "none",
+            **_label_hashes(setting, labels),
         },
     }
     epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
@@ -159,6 +163,22 @@ def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, flo
         found[f"nll{kind}"] = float(-torch.log(p.gather(1, target[:, None])).mean())
         found[f"ece{kind}"] = float(multiclass_calibration_error(p.float(), target, classes, n_bins=15))
     return found
+
+
+def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Samples of each true class that are trained on, and the share of false labels by part."""
+    truth = {part: dataset.y[getattr(split, part)] for part in labels}
+    return {
+        "class_counts": np.bincount(truth["train"], minlength=dataset.num_classes).tolist(),
+        "false_labels": {part: float((labels[part] != truth[part]).mean()) for part in labels},
+    }
+
+
+def _label_hashes(setting: Setting, labels: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Hashes of drawn labels; without noise the data's fingerprint and the split say all."""
+    if setting.label_noise == NONE:
+        return {}
+    return {f"{part}_labels": _hash(labels[part]) for part in ("train", "val")}
 
 
 def _normalisation(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,17 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
     names = list(names)
     tail = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(show, names[:limit])) + tail
+
+
+def share_between(name: str, value: Any) -> float:
+    """The value, if it is a number above 0 and below 1.
+
+    Raises:
+        BenchError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
+        raise BenchError(f"{name} must be a number above 0 and below 1, got {value!r}")
+    return float(value)
 
 
 def part_codes(what: str, values: Sequence[str] | np.ndarray) -> np.ndarray | None:

@@ -12,15 +12,17 @@ being its most frequent one, until a part has as many samples as whole groups al
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from adma.bench.data.checks import TEST, TRAIN, UNSTATED, VAL, show
+from adma.bench.data.checks import TEST, TRAIN, UNSTATED, VAL, share_between, show
 from adma.bench.data.dataset import Dataset, Split
 from adma.bench.data.groups import take_groups
 from adma.bench.errors import BenchError
 
+HELD_OUT = "held out"
 _EVAL_STREAM = {VAL: 1, TEST: 2}  # of the draws for `eval_size`, apart from the draw of the parts
 
 
@@ -33,10 +35,12 @@ def make_split(
     test_fraction: float,
     grouped: bool = True,
     eval_size: int | None = None,
+    train_fraction: float | None = None,
 ) -> Split:
     """A stratified split; indices are int64 and ascending, and no index stands in two parts.
 
-    For one seed, the test samples depend on neither `val_fraction` nor `train_size`.
+    For one seed, the test samples depend on neither `val_fraction`, `train_size` nor `train_fraction`, and a smaller
+    `train_fraction` takes a part of what a larger one takes.
 
     Args:
         dataset: with or without parts of its own; samples whose part is not stated count as train.
@@ -48,6 +52,8 @@ def make_split(
         grouped: whether the samples of a group stay in one part, where the data set has groups.
         eval_size: take at most so many samples of val and of test each, also of the data set's own parts, in the
             part's proportions with at least one of each class if it reaches for that; None takes all.
+        train_fraction: in (0, 1), the share to train on of each class of the training part, of what `train_size` left
+            of it; at least one sample each, single samples of a group too. None takes all.
 
     Raises:
         BenchError: an argument out of its range, a class too small to be in every part that is drawn, or a data set
@@ -56,8 +62,8 @@ def make_split(
     seed = _whole("--seed", seed, 0)
     eval_size = None if eval_size is None else _whole("--eval-size", eval_size, 1)
     fractions = {
-        TEST: _fraction("--test-fraction", test_fraction),
-        VAL: _fraction("--val-fraction", val_fraction),
+        TEST: share_between("--test-fraction", test_fraction),
+        VAL: share_between("--val-fraction", val_fraction),
     }
     parts = np.full(len(dataset), TRAIN) if dataset.parts is None else dataset.parts
     chosen = {part: [np.flatnonzero(parts == part)] for part in (TEST, VAL)}
@@ -82,8 +88,39 @@ def make_split(
         sizes = np.array([len(rest) for rest in rests])
         quota = _apportion(sizes, _train_size(dataset, train_size, int(sizes.sum())))
         rests = [rest[:take] for rest, take in zip(rests, quota, strict=True)]
+    if train_fraction is not None:
+        share = share_between("--train-fraction", train_fraction)
+        rests = [rest[: max(1, int(np.floor(share * len(rest) + 0.5)))] for rest in rests]
     measured = {part: _at_most(dataset.y, _ascending(chosen[part]), eval_size, seed, part) for part in (VAL, TEST)}
     return Split(train=_ascending(rests), val=measured[VAL], test=measured[TEST])
+
+
+def draw_held_out(
+    y: np.ndarray, class_names: Sequence[str], *, share: float, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """A stratified part of the training part, for what is learned on other samples than those trained on.
+
+    Args:
+        y: (N,) int64, the labels that are trained on, false ones too.
+        class_names: C names.
+        share: in (0, 1): of n samples of a class round(share n) are held out, but at least one, and one is left.
+        seed: of the draw, a non-negative integer.
+        groups: (N,) or None; groups are drawn as wholes, see `Dataset.groups`.
+
+    Returns:
+        Ascending places in `y`, int64; the others train.
+
+    Raises:
+        BenchError: a class has fewer than two samples (or groups, where there are groups).
+    """
+    share, rng = share_between("held_out", share), np.random.Generator(np.random.PCG64(_whole("--seed", seed, 0)))
+    part = Dataset("the training part", np.empty((len(y), 0)), y, tuple(class_names))
+    every = np.arange(len(y))
+    if groups is None:
+        (held,), _ = _draw_samples(part, every, [HELD_OUT], [share], rng)
+    else:
+        (held,), _ = _draw_groups(part, groups, every, [HELD_OUT], [share], rng)
+    return _ascending(held)
 
 
 Pieces = list[np.ndarray]
@@ -218,9 +255,3 @@ def _whole(name: str, value: Any, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
         raise BenchError(f"{name} must be a whole number of at least {low}, got {value!r}")
     return int(value)
-
-
-def _fraction(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
-        raise BenchError(f"{name} must be a number above 0 and below 1, got {value!r}")
-    return float(value)

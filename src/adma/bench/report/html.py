@@ -44,6 +44,9 @@ _SETTING_NAMES = {
     "data_hash": "data fingerprint",
     "lr": "learning rate",
     "train_size": "training samples used",
+    "train_fraction": "share of the training part used",
+    "label_noise": "label noise of the training part",
+    "noisy_val": "label noise of the validation part too",
 }
 
 
@@ -252,6 +255,6 @@ def environment_rows(results: Results) -> list[tuple[str, list[str]]]:
         for key, value in cell.env.items():
             if key in ("versions", "hardware"):
                 walk("", value)
-            elif key != "shared":
+            elif key not in ("shared", "conditions"):  # of what a run saw, not of where it ran
                 walk(key, value)
     return [(name, list(values)) for name, values in seen.items()]
