@@ -14,7 +14,7 @@ from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
 from adma.bench.loading import Loader, split_of
-from adma.bench.prepare import Prepared, Refused, Where, make_study, prepare
+from adma.bench.prepare import Prepared, Refused, Where, check_task, make_study, prepare
 from adma.bench.store import Store
 from adma.bench.study import Cell, Entry, Plan, Setting, Study
 from adma.bench.studyfile import Task
@@ -82,6 +82,73 @@ def test_where_there_are_no_groups_the_protocols_share_their_cells(digits: Datas
     assert clean == paper
     assert clean.losses == ("adma:a=0.3", "adma:a=0.1", "cce")
     assert not notes
+
+
+def test_conditions_are_in_one_spelling_told_in_words_and_in_the_sizes(digits: Dataset) -> None:
+    plain, whole, _ = make_study(task(), digits)
+    study, sizes, notes = make_study(
+        task(label_noise="0.40", imbalance="20.0:exp", train_fraction=0.5, noisy_val=True), digits
+    )
+    setting = study.setting
+    assert (setting.label_noise, setting.imbalance) == ("0.4:symmetric", "20:exp")
+    assert (setting.train_fraction, setting.noisy_val) == (0.5, True)
+    assert any("40% of the training and validation labels are false" in note for note in notes)
+    assert sizes["train"] == len(split_of(Cell(setting, "cce", 0), digits).train) < whole["train"] / 4
+    assert (sizes["val"], sizes["test"]) == (whole["val"], whole["test"])
+    clean, _, notes = make_study(task(label_noise="none", imbalance="none", noisy_val=False), digits)
+    assert clean == plain
+    assert not notes
+
+
+def test_a_limit_on_training_samples_holds_before_a_share_of_them_is_taken(digits: Dataset) -> None:
+    some, sizes, _ = make_study(task(max_train_size=200, train_fraction=0.5), digits)
+    assert (some.setting.train_size, sizes["train"]) == (200, pytest.approx(100, abs=5))  # rounded class by class
+    every, _, _ = make_study(task(max_train_size=1000, train_fraction=0.5, imbalance="10"), digits)
+    assert every.setting.train_size == 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"label_noise": "0.4:pairs"},
+            r"digits: --label-noise 0\.4:pairs: 'pairs' is not known, did you mean 'pair'\?",
+        ),
+        ({"imbalance": "0.5"}, r"digits: --imbalance 0\.5: must be"),
+        ({"train_fraction": 1.5}, r"digits: --train-fraction must be"),
+        ({"noisy_val": True}, r"digits: --noisy-val gives"),
+    ],
+)
+def test_conditions_are_checked_before_any_data_are_read(options: dict, said: str) -> None:
+    with pytest.raises(BenchError, match=said):
+        check_task(task(**options))
+
+
+def test_more_imbalance_than_samples_refuses_that_comparison_alone() -> None:
+    refused, ready = prepare(
+        [task(name="rare", imbalance="1e4"), task(name="good", imbalance="5", model="mlp")], Where()
+    ).items
+    assert isinstance(refused, Refused)
+    assert "--imbalance 10000:exp: no sample of class '9' would be left" in refused.reason
+    assert isinstance(ready, Prepared)
+
+
+def test_an_imbalance_that_some_seed_has_too_few_samples_for_is_found_before_anything_trains() -> None:
+    """Half of the groups of one class have a sample of the other: how many samples of it train depends on the seed."""
+    groups = np.repeat(np.arange(60), 3)
+    y = (groups >= 30).astype(np.int64)
+    y[90::6] = 0
+    lumpy = Dataset("lumpy", np.zeros((len(y), 3), np.float32), y, ("a", "b"), groups=groups)
+
+    def least(seed: int) -> int:
+        train = split_of(Cell(Setting("lumpy", lumpy.fingerprint), "cce", seed), lumpy).train
+        return int((lumpy.y[train] == 0).sum())
+
+    found = [least(seed) for seed in range(20)]
+    assert found[0] > min(found)
+    make_study(task("lumpy", imbalance=str(found[0]), seeds=1), lumpy)
+    with pytest.raises(BenchError, match="no sample of class 'b' would be left"):
+        make_study(task("lumpy", imbalance=str(found[0]), seeds=20), lumpy)
 
 
 def test_vectors_get_an_mlp_and_no_augmentation() -> None:

@@ -61,6 +61,15 @@ def test_the_key_of_a_cell_at_its_defaults_holds_only_what_has_no_default() -> N
     assert Cell(replace(SETTING, lr=1e-3, epochs=10), "cce", 0).key == Cell(SETTING, "cce", 0).key
 
 
+def test_cells_of_earlier_folders_keep_their_keys() -> None:
+    """As they were before a setting knew of data conditions: found in folders of version 0.1.0."""
+    assert Cell(SETTING, "cce", 0).key == "6fbc073583c84af8"
+    changed = replace(SETTING, epochs=3, train_size=100, augment="flip")
+    assert Cell(changed, "adma:a=0.26", 4).key == "f1c06245633fd724"
+    without = {"train_fraction": None, "imbalance": "none", "label_noise": "none", "noisy_val": False, "held_out": 0.1}
+    assert Cell(replace(changed, **without), "adma:a=0.26", 4).key == "f1c06245633fd724"  # type: ignore[arg-type]
+
+
 def test_a_cell_that_two_studies_of_a_plan_share_runs_once() -> None:
     first, second = Study(SETTING, ("cce", "mse"), (0, 1)), Study(SETTING, ("mse", "mae"), (0,))
     cells = Plan("both", (Entry("a", first), Entry("b", second))).cells()

@@ -149,6 +149,15 @@ def test_numbers_may_be_written_in_every_way_that_yaml_takes_for_text_or_not(
     assert read_study(write(tmp_path, f"title: x\ndata: digits\nlr: {text}")).lr == lr
 
 
+@pytest.mark.parametrize(
+    ("text", "spec"), [("label_noise: 0.4", "0.4"), ("label_noise: 0.4:pair", "0.4:pair"), ("imbalance: 100", "100"),
+                       ("imbalance: none", "none"), ("imbalance: 2.5", "2.5")],
+)  # fmt: skip
+def test_a_condition_may_be_a_number_alone(tmp_path: Path, text: str, spec: str) -> None:
+    said = read_study(write(tmp_path, f"title: x\ndata: digits\n{text}")).said()
+    assert said == {text.partition(":")[0]: spec}
+
+
 def test_merged_mappings_of_yaml_are_no_repeated_keys(tmp_path: Path) -> None:
     text = """
 title: x
@@ -214,6 +223,11 @@ SIZE = r"image_size: must be HEIGHTxWIDTH such as 32x32, at least 1x1, got "
         (HEAD + 'grouped: "no"', r"grouped: must be true or false, got 'no'$"),
         (HEAD + "grouped: 1", r"grouped: must be true or false, got 1$"),
         (HEAD + "model: [mlp]", r"model: must be text, got \['mlp'\]$"),
+        (HEAD + "label_noise: true", r"label_noise: must be text, got True$"),
+        (HEAD + "imbalance: [100]", r"imbalance: must be text, got \[100\]$"),
+        (HEAD + "train_fraction: 1.5", r"train_fraction: must be less than 1, got 1\.5$"),
+        (HEAD + "noisy_val: 1", r"noisy_val: must be true or false, got 1$"),
+        (HEAD + "labelnoise: 0.4", r"labelnoise is not known, did you mean 'label_noise'\?"),
         (HEAD + "image_size: big", SIZE + "'big'$"),
         (HEAD + "image_size: 0x4", SIZE),  # YAML reads 0x4 as 4
         (HEAD + "image_size: 32x0", SIZE + "'32x0'$"),

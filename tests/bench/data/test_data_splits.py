@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adma.bench.data import Dataset
-from adma.bench.data.splits import make_split
+from adma.bench.data.splits import draw_held_out, make_split
 from adma.bench.errors import BenchError
 
 
@@ -132,6 +132,69 @@ def test_train_size_keeps_proportions():
     got = split(data, train_size=91)
     assert per_class(data, got.train).tolist() == [60, 30, 1]
     assert per_class(data, split(data, train_size=3).train).tolist() == [1, 1, 1]
+
+
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=2, max_size=6),
+    one=fraction,
+    other=fraction,
+    size=st.none() | st.floats(0, 1),
+    seed=st.integers(0, 2**56),
+)
+def test_a_share_of_the_training_part_is_of_each_class_and_nested_and_leaves_val_and_test(
+    counts, one, other, size, seed
+):
+    ds = dataset(counts)
+    whole = split(ds, seed=seed)
+    size = None if size is None else len(counts) + int(size * (len(whole.train) - len(counts)))
+    whole = split(ds, seed=seed, train_size=size)
+    few, more = (split(ds, seed=seed, train_size=size, train_fraction=f) for f in sorted((one, other)))
+    assert set(few.train) <= set(more.train) <= set(whole.train)
+    expected = np.maximum(1, np.floor(max(one, other) * per_class(ds, whole.train) + 0.5))
+    np.testing.assert_array_equal(per_class(ds, more.train), expected)
+    for part in ("val", "test"):
+        np.testing.assert_array_equal(getattr(few, part), getattr(whole, part))
+
+
+@given(
+    counts=st.lists(st.integers(2, 40), min_size=2, max_size=6), share=st.floats(0.01, 0.99), seed=st.integers(0, 2**56)
+)
+def test_what_is_held_out_has_its_share_of_every_class_and_leaves_one(counts, share, seed):
+    y = dataset(counts).y
+    held = draw_held_out(y, [f"c{i}" for i in range(len(counts))], share=share, seed=seed)
+    assert (np.diff(held) > 0).all()
+    found = np.bincount(y[held], minlength=len(counts))
+    assert found.tolist() == [min(max(1, int(np.floor(share * n + 0.5))), n - 1) for n in counts]
+    np.testing.assert_array_equal(held, draw_held_out(y, ["?"] * len(counts), share=share, seed=seed))
+
+
+def test_groups_are_held_out_as_wholes():
+    groups = np.random.default_rng(0).permutation(np.repeat(np.arange(40), 5))
+    y = (groups % 4).astype(np.int64)
+    held = draw_held_out(y, list("abcd"), share=0.2, seed=3, groups=groups)
+    out, left = set(groups[held]), set(np.delete(groups, held))
+    assert not out & left
+    assert np.bincount(y[held]).tolist() == [10] * 4
+    by_sample = draw_held_out(y, list("abcd"), share=0.2, seed=3)
+    assert set(groups[by_sample]) & set(np.delete(groups, by_sample))
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups", "share", "words"),
+    [
+        ([5, 1], None, 0.1, r"a class needs at least 2 samples to be divided into train, held out, but 'c1' has 1"),
+        ([5, 0, 4], None, 0.1, r"'c1' has 0"),
+        ([5, 4], [0, 1, 2, 3, 4, 5, 5, 5, 5], 0.1, r"needs at least 2 groups .* but 'c1' has 1"),
+        ([5, 5], None, 0, r"held_out must be a number above 0 and below 1, got 0"),
+    ],
+)
+def test_a_class_that_cannot_be_on_both_sides_is_named(counts, groups, share, words):
+    y = np.repeat(np.arange(len(counts)), counts)
+    with pytest.raises(BenchError, match=words):
+        draw_held_out(
+            y, ["c0", "c1", "c2"][: len(counts)], share=share, seed=0,
+            groups=None if groups is None else np.array(groups),
+        )  # fmt: skip
 
 
 def test_own_parts_leave_their_fraction_unused():

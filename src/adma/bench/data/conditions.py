@@ -11,9 +11,9 @@ Co-teaching).
 
 Imbalance RATIO:KIND leaves class c of C with floor(n RATIO^(-c / (C - 1))) samples ("exp", Cui et al. 2019), or the
 first half of the classes, rounded up, with n and the others with floor(n / RATIO) ("step", Buda et al. 2018). n is the
-largest number that the samples at hand allow, so but for rounding the ratio is as asked for also where the data are
-imbalanced themselves. The classes keep their order, as in the papers: all seeds then have the same rare classes, and
-differ in the samples that are kept.
+largest number for which no class needs more samples than it has, so but for rounding the ratio is as asked for also
+where the data are imbalanced themselves. The classes keep their order, as in the papers: all seeds then have the same
+rare classes, and differ in the samples that are kept.
 
 For one seed a higher rate falsifies what a lower one does and more, and a higher ratio keeps a part of what a lower one
 keeps of a class, if n is the same.
