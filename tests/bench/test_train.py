@@ -8,14 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.special import softmax
 
-import adma
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
-from adma.bench.train import _batches, _normalisation, measures, train
+from adma.bench.train import _batches, _normalisation, train
 
 
 @pytest.fixture(scope="module")
@@ -83,33 +81,6 @@ def test_vectors_train_with_the_mlp() -> None:
     assert result.final("test_accuracy") > 0.8
 
 
-def test_measures_against_independent_computations() -> None:
-    rng = np.random.default_rng(1)
-    logits, target = rng.normal(size=(500, 4)) * 2, rng.integers(4, size=500)
-    loss_fn = adma.AdmaLoss(a=0.4)
-    found = measures(torch.tensor(logits), torch.tensor(target), loss_fn)
-    p = softmax(logits, axis=1)
-    log_eta = (1 - 0.4) * np.log(p) - p**0.4  # THE map of Adma for base e
-    eta = softmax(log_eta, axis=1)
-    assert found["accuracy"] == pytest.approx((logits.argmax(1) == target).mean())
-    for kind, probability in (("", p), ("_posterior", eta)):
-        assert found[f"nll{kind}"] == pytest.approx(-np.log(probability[np.arange(500), target]).mean(), rel=1e-9)
-        assert found[f"ece{kind}"] == pytest.approx(expected_calibration_error(probability, target), abs=1e-6)
-
-
-def expected_calibration_error(p: np.ndarray, target: np.ndarray) -> float:
-    confidence, right = p.max(1), p.argmax(1) == target
-    bins = np.clip(np.ceil(confidence * 15) - 1, 0, 14)
-    gaps = [abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
-    return float(sum(gaps))
-
-
-def test_measures_have_no_posterior_where_the_loss_determines_none() -> None:
-    found = measures(torch.randn(20, 3), torch.arange(20) % 3, adma.SquaredHingeLoss())
-    assert np.isnan(found["nll_posterior"])
-    assert found["nll"] > 0
-
-
 def test_normalisation_is_the_training_samples_own() -> None:
     x = torch.randint(256, (50, 3, 4, 5), dtype=torch.uint8)
     mean, scale = _normalisation(x)
@@ -155,3 +126,14 @@ def test_the_loop_does_what_a_plain_loop_does(digits: Dataset) -> None:
     assert result.final("train_loss") == pytest.approx(total / 300, rel=1e-4)
     expected = F.cross_entropy(logits, torch.tensor(digits.y[split.test]))
     assert result.final("test_nll") == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_the_temperature_is_fitted_on_validation_and_its_gain_measured_on_test(digits: Dataset) -> None:
+    """Written out on the network's own outputs: nothing of the test part enters the fit."""
+    result = train(cell(digits, "adma:a=0.26", train_size=200, epochs=3, model="mlp", val_fraction=0.4), digits)
+    measured = {part: result.epochs[f"{part}_nll"] for part in ("val", "test")}
+    assert np.isfinite(result.epochs["temperature"]).all()
+    assert (result.epochs["temperature"] > 0).all()
+    assert (result.epochs["test_nll_scaled"] < measured["test"]).all()  # Adma's softmax is far from calibrated here
+    for name in ("test_brier", "test_brier_posterior", "test_brier_scaled", "val_brier", "val_brier_posterior"):
+        assert ((result.epochs[name] >= 0) & (result.epochs[name] <= 2)).all(), name

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 import adma
 from adma.bench import environment
+from adma.bench.calibration import measures, scaled_measures
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
 from adma.bench.loading import labels_of, split_of
@@ -101,10 +101,13 @@ def train(
         total = torch.stack(losses).cpu().double().sum()
         row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
         finite = np.isfinite(row["train_loss"])
-        for part in ("val", "test"):
-            logits = _logits(model, partial(batch_of, part), len(y[part])).cpu()
-            finite = finite and bool(torch.isfinite(logits).all())
-            row |= {f"{part}_{key}": value for key, value in measures(logits, y[part].cpu(), loss_fn).items()}
+        labels = {part: y[part].cpu() for part in ("val", "test")}
+        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part])).cpu() for part in labels}
+        for part, part_logits in logits_of.items():
+            finite = finite and bool(torch.isfinite(part_logits).all())
+            found = measures(part_logits, labels[part], loss_fn)
+            row |= {f"{part}_{key}": value for key, value in found.items()}
+        row |= scaled_measures(logits_of["val"], labels["val"], logits_of["test"], labels["test"])
         annealing.step_epoch(row["val_accuracy"])
         row["seconds"] = time.perf_counter() - clock
         rows.append(row)
@@ -134,35 +137,6 @@ def train(
     epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
     status = DIVERGED if reason else DONE
     return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env)
-
-
-def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, float]:
-    """Accuracy, and the quality of the probabilities: of the softmax, and of the posterior that the loss recovers.
-
-    Args:
-        logits: (N, C).
-        target: class indices (N).
-        loss_fn: an adma loss.
-
-    Returns:
-        accuracy, nll (nats) and ece (expected calibration error in 15 bins) of the softmax; nll_posterior and
-        ece_posterior, NaN if the loss determines no posterior.
-    """
-    if not bool(torch.isfinite(logits).all()):
-        return dict.fromkeys(("accuracy", "nll", "ece", "nll_posterior", "ece_posterior"), float("nan"))
-    classes = logits.shape[1]
-    probabilities = {"": torch.softmax(logits.double(), 1)}
-    if not loss_fn.no_posterior:
-        probabilities["_posterior"] = loss_fn.posterior(logits.double())
-    found = {
-        "accuracy": float(multiclass_accuracy(logits, target, classes, average="micro")),
-        "nll_posterior": float("nan"),
-        "ece_posterior": float("nan"),
-    }
-    for kind, p in probabilities.items():
-        found[f"nll{kind}"] = float(-torch.log(p.gather(1, target[:, None])).mean())
-        found[f"ece{kind}"] = float(multiclass_calibration_error(p.float(), target, classes, n_bins=15))
-    return found
 
 
 def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
