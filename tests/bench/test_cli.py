@@ -67,6 +67,12 @@ def test_compare_on_a_folder_of_images_from_start_to_report(pictures: Path, tmp_
     assert 'http-equiv="Content-Security-Policy"' in page
     cell = next((tmp_path / "out" / "cells").iterdir())
     assert {p.name for p in cell.iterdir()} == {"config.json", "env.json", "epochs.parquet", "status.json"}
+    assert re.search(r"^ ?adma:a=0.26 +\d\.\d{3} +\d\.\d{3} +", run.stdout, re.MULTILINE)  # of its probabilities
+    report = adma("report", "out", "--metric", "test_brier", cwd=tmp_path)
+    assert report.returncode == 0, report.stderr
+    assert "test Brier score" in report.stdout
+    assert "Minus" in (page := (tmp_path / "out" / "report.html").read_text())
+    assert "recovered minus softmax" in page
 
 
 def test_the_same_command_twice_gives_the_same_numbers_and_runs_nothing_again(tmp_path: Path) -> None:

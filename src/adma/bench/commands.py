@@ -17,9 +17,11 @@ from adma.bench.engines.local import LocalEngine
 from adma.bench.loading import Loader
 from adma.bench.models import check_model
 from adma.bench.prepare import canonical_losses, describe, make_study
+from adma.bench.probabilities import probabilities
 from adma.bench.progress import display
 from adma.bench.report import figures
 from adma.bench.report.html import write_report
+from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.run import run_cells
 from adma.bench.statistics import summarise
@@ -117,6 +119,8 @@ def _show(console: Console, results: Results, root: Path, metric: str = "test_ac
     comparison = summarise(results, metric=metric)
     console.print()
     console.print(comparison_table(comparison))
+    console.print(probability_table(probabilities(results)))
+    console.print()
     winner = comparison.winner
     console.print(
         Text(

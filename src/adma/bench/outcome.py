@@ -38,7 +38,8 @@ _PROTOCOL_WORDS = {
 # A column of a run's line in the CSV of all runs -> what it holds.
 _RUN_COLUMNS = (
     "train_accuracy", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "test_nll_posterior",
-    "test_ece_posterior",
+    "test_ece_posterior", "test_brier", "test_brier_posterior", "temperature", "test_nll_scaled", "test_brier_scaled",
+    "test_ece_scaled",
 )  # fmt: skip
 
 

@@ -21,14 +21,11 @@ from adma._check import nearest
 from adma.bench.errors import BenchError
 from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, CellResult, Results
 
-METRICS = ("test_accuracy", "test_nll", "test_ece", "val_accuracy", "val_nll", "val_ece")
+METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in ("accuracy", "nll", "brier", "ece"))
 SECONDARY = (
     "val_accuracy",
     "test_accuracy",
-    "test_nll",
-    "test_ece",
-    "test_nll_posterior",
-    "test_ece_posterior",
+    *(f"test_{name}{kind}" for kind in ("", "_posterior", "_scaled") for name in ("nll", "brier", "ece")),
 )
 MIN_SEEDS = 3  # below it no winner is named: two differences can agree by chance
 
@@ -162,7 +159,7 @@ def summarise(
     Bonferroni-corrected: for k losses their level is `1 - (1 - level) / (k - 1)`.
 
     Args:
-        metric: one of METRICS, at the last epoch. Accuracy is better high, nll and ece are better low.
+        metric: one of METRICS, at the last epoch. Accuracy is better high, nll, brier and ece are better low.
         baseline: the loss that differences are taken to; by default "cce", or else the study's first loss.
         level: of the intervals, in (0, 1).
 
@@ -320,7 +317,7 @@ def _decide(
         words = difference_in_words(near.estimate, metric)
         obstacles.append(f"the seeds do not tell it apart from {near.other} ({words}){more}")
     superlative = "highest" if sign > 0 else "lowest"
-    name = metric.replace("_", " ").replace("nll", "NLL").replace("ece", "ECE")
+    name = metric.replace("_", " ").replace("nll", "NLL").replace("ece", "ECE").replace("brier", "Brier score")
     found = f"{best.loss} has the {superlative} mean {name} ({value_in_words(best.estimate.mean, metric)})"
     ended = [(s.loss, [t for t in s.troubles if t.status != MISSING]) for s in others]
     notes = [f"{loss} has {_in_words(troubles)}" for loss, troubles in ended if troubles]

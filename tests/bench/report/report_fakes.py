@@ -40,6 +40,11 @@ def epochs(final: float, *, seed: int = 0, n: int = EPOCHS, posterior: bool = Tr
         columns[f"{part}_ece"] = 0.08 - 0.04 * rise + wobble / 10
         columns[f"{part}_nll_posterior"] = columns[f"{part}_nll"] - 0.02 if posterior else np.full(n, np.nan)
         columns[f"{part}_ece_posterior"] = columns[f"{part}_ece"] / 2 if posterior else np.full(n, np.nan)
+        columns[f"{part}_brier"] = 0.9 * (1 - rise) + 0.1 + wobble / 5
+        columns[f"{part}_brier_posterior"] = columns[f"{part}_brier"] - 0.01 if posterior else np.full(n, np.nan)
+    columns["temperature"] = 1.2 + wobble
+    for measure, gain in (("nll", 0.03), ("brier", 0.005), ("ece", 0.01)):
+        columns[f"test_{measure}_scaled"] = columns[f"test_{measure}"] - gain
     assert set(columns) == set(COLUMNS)
     return columns
 

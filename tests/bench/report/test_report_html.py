@@ -95,6 +95,8 @@ def test_the_best_is_marked_in_words_not_by_colour_alone(page):
         "2026-01-02T03:04:05+00:00",
         "adma 0.1.0",
         "of this one data set",
+        "recovered minus scaled",
+        "−0.0200 [−0.0200, −0.0200]",  # recovered minus softmax, NLL
         "97.5%",  # Bonferroni for three losses
         "batch size",
         "augment",

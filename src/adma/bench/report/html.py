@@ -16,7 +16,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from adma.bench.probabilities import probabilities
 from adma.bench.report.figures import learning_traces, loss_curves, to_svg
+from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
 from adma.bench.report.tables import (
     difference_cell,
     estimate_cell,
@@ -36,8 +38,14 @@ _SEED_COLUMNS = (
     ("test_accuracy", "test accuracy %", 100, 2),
     ("test_nll", "test NLL", 1, 3),
     ("test_nll_posterior", "test NLL, posterior", 1, 3),
+    ("test_nll_scaled", "test NLL, scaled", 1, 3),
+    ("test_brier", "test Brier", 1, 3),
+    ("test_brier_posterior", "test Brier, posterior", 1, 3),
+    ("test_brier_scaled", "test Brier, scaled", 1, 3),
     ("test_ece", "test ECE %", 100, 2),
     ("test_ece_posterior", "test ECE %, posterior", 100, 2),
+    ("test_ece_scaled", "test ECE %, scaled", 100, 2),
+    ("temperature", "temperature", 1, 3),
 )
 _SETTING_NAMES = {
     "data": "data, as given",
@@ -113,6 +121,7 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
     about = results.about
     study = results.study
     dataset = about.get("dataset") or {}
+    found = {row.loss: row for row in probabilities(results, level=comparison.level)}
     done = sum(c.status == DONE for c in results.cells)
     per_cent = " %" if is_fraction(comparison.metric) else ""
     return {
@@ -143,6 +152,13 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
             for s in comparison.losses
             for (status, reason), seeds in s.grouped_troubles().items()
         ],
+        "probability_headings": list(HEADINGS.values()),
+        "probabilities": [
+            (s.loss, [(r.what, r.n, [split_cell(cell) for cell in r.cells]) for r in rows])
+            for s in comparison.ranked
+            if (rows := probability_rows(found[s.loss]))
+        ],
+        "probability_notes": notes(list(found.values())),
         "traces": _traces(results),
         "curves": _curves(study.losses),
         "seed_headings": [heading for _, heading, _, _ in _SEED_COLUMNS],

@@ -25,7 +25,7 @@ _MODULES = {
     "squared_hinge": "SquaredHingeLoss",
     "bi_tempered": "BiTemperedLoss",
 }
-_NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE"}
+_NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
 
 
 def paste_line(spec: str) -> str:
@@ -124,7 +124,7 @@ def _short(cell: str, estimate: Estimate | None, metric: str) -> str:
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric is shown in per cent."""
-    return not metric.endswith("nll")
+    return metric.endswith(("accuracy", "ece"))
 
 
 def metric_name(metric: str) -> str:
