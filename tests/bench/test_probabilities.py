@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from adma.bench.probabilities import KINDS, MEASURES, probabilities
-from adma.bench.store import CellResult, Results
 from adma.bench.statistics import METRICS, summarise
+from adma.bench.store import CellResult, Results
 from adma.bench.study import Setting, Study
 
 
