@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from mpmath import mp, mpf
 
-from adma import family
+from adma import asymmetric, family, taylor
 
 mp.dps = 120
 
@@ -29,6 +29,14 @@ def _members():
         yield family.Focal(gamma)
     for epsilon in (-1.0, -0.5, 0.0, 1.0, 10.0):
         yield family.Poly1(epsilon)
+    for order in (1, 2, 5, 50):
+        yield taylor.TaylorCrossEntropy(order)
+    for a, q in ((1e-12, 0.3), (0.1, 0.1), (0.6, 0.6), (1.0, 1.0), (1.0, 2.0), (10.0, 4.0)):
+        yield asymmetric.AsymmetricGeneralizedCrossEntropy(a, q)
+    for a, q in ((1 + 1e-9, 0.1), (1.5, 0.9), (3.0, 1.0), (5.5, 3.0), (1.01, 4.0)):
+        yield asymmetric.AsymmetricUnhinged(a, q)
+    for a in (0.1, 2.5, 100.0):
+        yield asymmetric.AsymmetricExponential(a)
 
 
 with warnings.catch_warnings():
@@ -45,6 +53,11 @@ with warnings.catch_warnings():
         family.Focal(0.5),
         family.Poly1(1.0),
         family.Poly1(-1.0),
+        taylor.TaylorCrossEntropy(2),
+        asymmetric.AsymmetricGeneralizedCrossEntropy(1.0, 2.0),
+        asymmetric.AsymmetricGeneralizedCrossEntropy(0.6, 0.6),
+        asymmetric.AsymmetricUnhinged(1.5, 0.9),
+        asymmetric.AsymmetricExponential(2.5),
     ]
 
 
@@ -70,6 +83,16 @@ def loss_of(member: family.Member, p: mpf) -> mpf:
         return (1 - p) ** mpf(member.gamma) * -mp.log(p)
     if isinstance(member, family.Poly1):
         return -mp.log(p) + mpf(member.epsilon) * (1 - p)
+    if isinstance(member, taylor.TaylorCrossEntropy):
+        return mp.fsum((1 - p) ** i / i for i in range(1, member.order + 1))
+    if isinstance(member, asymmetric.AsymmetricGeneralizedCrossEntropy):
+        a, q = mpf(member.a), mpf(member.q)
+        return ((a + 1) ** q - (a + p) ** q) / q
+    if isinstance(member, asymmetric.AsymmetricUnhinged):
+        a, q = mpf(member.a), mpf(member.q)
+        return ((a - p) ** q - (a - 1) ** q) / q
+    if isinstance(member, asymmetric.AsymmetricExponential):
+        return mp.exp(-p / mpf(member.a)) - mp.exp(-1 / mpf(member.a))
     raise TypeError(member)
 
 
@@ -90,6 +113,14 @@ def slope_of(member: family.Member, p: mpf) -> mpf:
         return (1 - p) ** g - g * (1 - p) ** (g - 1) * p * mp.log(p)
     if isinstance(member, family.Poly1):
         return 1 + mpf(member.epsilon) * p
+    if isinstance(member, taylor.TaylorCrossEntropy):
+        return 1 - (1 - p) ** member.order
+    if isinstance(member, asymmetric.AsymmetricGeneralizedCrossEntropy):
+        return p * (mpf(member.a) + p) ** (mpf(member.q) - 1)
+    if isinstance(member, asymmetric.AsymmetricUnhinged):
+        return p * (mpf(member.a) - p) ** (mpf(member.q) - 1)
+    if isinstance(member, asymmetric.AsymmetricExponential):
+        return p * mp.exp(-p / mpf(member.a)) / mpf(member.a)
     raise TypeError(member)
 
 

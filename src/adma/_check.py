@@ -32,6 +32,21 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
     return number
 
 
+def whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -> int:
+    """`value` as an int, if it is a whole number in [low, high].
+
+    Raises:
+        TypeError: not a whole number (bools, strings and floats are refused, NumPy's integers are taken).
+        ValueError: outside the interval.
+    """
+    said = f"{name} must be a whole number in [{low}, {high}], got {value!r}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{said} ({type(value).__name__}){_tail(hint)}")
+    if not low <= value <= high:
+        raise ValueError(f"{said}{_tail(hint)}")
+    return int(value)
+
+
 def _interval(low: float, high: float, open_low: bool) -> str:
     left = "(" if open_low or math.isinf(low) else "["
     return f"{left}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"

@@ -1,4 +1,4 @@
-"""Losses outside the family that the paper compares with, as names with checked parameters.
+"""Losses outside the family, as names with checked parameters.
 
 They are not a function of the true class's probability alone, so each backend computes them by itself; here
 stands only what a spec such as `bi_tempered:t1=0.8,t2=1.2` means.
@@ -6,12 +6,13 @@ stands only what a spec such as `bi_tempered:t1=0.8,t2=1.2` means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from adma import _check
-from adma.family import Loss, Range
+from adma.family import LINEAR, NOT_STEEP, Loss, Poly1, Range
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,7 @@ class SquaredHinge(Classic):
 
     @property
     def no_posterior(self) -> str:
-        return (
-            "squared_hinge gives the same minimiser, probability 0, for every class whose posterior is below a "
-            "threshold, so the posteriors cannot be recovered"
-        )
+        return NOT_STEEP.format(self.name)
 
 
 @dataclass(frozen=True)
@@ -60,3 +58,125 @@ class BiTempered(Classic):
     def __post_init__(self) -> None:
         object.__setattr__(self, "t1", _check.real("t1", self.t1, low=0, high=1))
         object.__setattr__(self, "t2", _check.real("t2", self.t2, low=0, high=5, open_low=True))
+
+
+@dataclass(frozen=True)
+class SmoothedCrossEntropy(Classic):
+    """Cross-entropy with label smoothing, `sum_j ((1 - epsilon) y_j + epsilon / C) t_j` (Szegedy 2016).
+
+    The loss `cce` with `label_smoothing=epsilon`, as a spec. With a label smoothing of its call it smooths twice,
+    which is smoothing once by `combined`.
+
+    Args:
+        epsilon: in [0, 1], the share of the target that is spread evenly over the classes.
+    """
+
+    epsilon: float = 0.1
+    name: ClassVar[str] = "smoothed_cce"
+    aliases: ClassVar[tuple[str, ...]] = ("label_smoothing",)
+    space: ClassVar[Mapping[str, Range]] = {"epsilon": Range(0.01, 0.5, log=True)}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epsilon", _check.real("epsilon", self.epsilon, low=0, high=1))
+
+    def combined(self, label_smoothing: float) -> float:
+        """The share spread evenly in all, `1 - (1 - epsilon) (1 - label_smoothing)`."""
+        return self.epsilon + label_smoothing - self.epsilon * label_smoothing
+
+    @property
+    def no_posterior(self) -> str:
+        return (
+            "smoothed_cce estimates (1 - epsilon) eta + epsilon / C of the posteriors eta, and a network's output may "
+            "be below epsilon / C, which is of no posterior; the softmax is the estimate of the smoothed ones"
+        )
+
+
+@dataclass(frozen=True)
+class _Reversed(Classic):
+    """What the losses with a reverse cross-entropy share, `-sum_j s_j max(log y_j, clip)`."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    clip: float = -4.0
+
+    def __post_init__(self) -> None:
+        for key, high in (("alpha", math.inf), ("beta", math.inf), ("clip", 0.0)):
+            low = -math.inf if key == "clip" else 0.0
+            object.__setattr__(self, key, _check.real(key, getattr(self, key), low=low, high=high))
+        if self.alpha == 0 and self.beta * self.clip == 0:
+            raise ValueError(
+                f"alpha must be above 0 where beta * clip is 0, got alpha = 0, beta = {self.beta:g}, clip = "
+                f"{self.clip:g}: the loss is zero everywhere, so nothing is learned"
+            )
+
+
+@dataclass(frozen=True)
+class SymmetricCrossEntropy(_Reversed):
+    """Symmetric cross-entropy, `alpha sum_j y_j t_j - beta sum_j s_j max(log y_j, clip)` (Wang 2019).
+
+    With a class index, or a one-hot target, it is `alpha t + beta |clip| (1 - p)`: Poly-1 cross-entropy.
+
+    Args:
+        alpha: of cross-entropy, in [0, inf). Published: 0.1 for CIFAR-10, 6 for CIFAR-100.
+        beta: of reverse cross-entropy, in [0, inf). Published: 1 for CIFAR-10, 0.1 for CIFAR-100.
+        clip: what log 0 is taken as, and the least that log y_j counts, in (-inf, 0]: A of the paper, -4. Its code
+            clips y at 1e-4 instead, which is `clip=-9.21`.
+    """
+
+    alpha: float = 0.1
+    name: ClassVar[str] = "sce"
+    aliases: ClassVar[tuple[str, ...]] = ("symmetric_cross_entropy",)
+    space: ClassVar[Mapping[str, Range]] = {
+        "alpha": Range(0.01, 10.0, log=True),
+        "beta": Range(0.01, 10.0, log=True),
+        "clip": Range(-10.0, -1.0, optional=True),
+    }
+
+    @property
+    def epsilon(self) -> float:
+        """Of `alpha (t + epsilon (1 - p))`, what it is with a class index; inf where that is linear in p."""
+        return -self.beta * self.clip / self.alpha if self.alpha else math.inf
+
+    @property
+    def one_hot(self) -> Poly1:
+        """The member of the family that it is with a class index, but for the factor alpha.
+
+        Raises:
+            ValueError: alpha is 0, or so small that only the linear part is left.
+        """
+        return Poly1(self.epsilon)
+
+    @property
+    def no_posterior(self) -> str:
+        return LINEAR.format(self) if math.isinf(self.epsilon) else ""
+
+
+@dataclass(frozen=True)
+class ActivePassive(_Reversed):
+    """Active-passive loss NCE + RCE, `alpha sum_j y_j t_j / sum_k t_k - beta sum_j s_j max(log y_j, clip)` (Ma 2020).
+
+    The first part is normalised cross-entropy, in [0, 1]. A class that is impossible (a logit of -inf) is left out
+    of the sum over k, so it counts nothing, as if it were not there; where it is the target itself, its quotient
+    is the limit 1.
+
+    Args:
+        alpha: of normalised cross-entropy, in [0, inf). Published: 1 for CIFAR-10, 10 for CIFAR-100.
+        beta: of reverse cross-entropy, in [0, inf). Published: 1 for CIFAR-10, 0.1 for CIFAR-100.
+        clip: what log 0 is taken as, and the least that log y_j counts, in (-inf, 0]: A of the paper, -4. Its code
+            clips y at 1e-4 instead, which is `clip=-9.21`.
+    """
+
+    name: ClassVar[str] = "nce_rce"
+    aliases: ClassVar[tuple[str, ...]] = ("active_passive",)
+    space: ClassVar[Mapping[str, Range]] = {
+        "alpha": Range(0.1, 100.0, log=True),
+        "beta": Range(0.01, 100.0, log=True),
+        "clip": Range(-10.0, -1.0, optional=True),
+    }
+
+    @property
+    def no_posterior(self) -> str:
+        return (
+            "nce_rce is lowest in the limit that puts everything on the most probable class, whatever the other "
+            "posteriors, so they cannot be recovered"
+        )

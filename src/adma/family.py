@@ -118,13 +118,23 @@ class Member(Loss):
         return bool(numpy.all(numpy.diff(rate) <= 1e-9 * numpy.abs(rate[1:])))
 
     @property
+    def steep(self) -> bool:
+        """Whether `-dL/dp` grows without bound for p -> 0. By default looked at far out; give the exact answer."""
+        with numpy.errstate(divide="ignore"):
+            near, far = (float(self.log_slope(numpy.float64(t), numpy)) + t for t in (300.0, 600.0))
+        return far - near > 1e-9
+
+    @property
     def no_posterior(self) -> str:
         """Why class posteriors cannot be recovered from a network trained with this loss; empty if they can.
 
-        They can where the loss is strictly convex in p: the minimiser at a point with class posteriors eta
-        then satisfies `eta_j proportional to p_j / psi'(-log p_j)`.
+        They can where the loss is strictly convex in p and steep: the minimiser at a point with class posteriors
+        eta then satisfies `eta_j proportional to p_j / psi'(-log p_j)`. Where it is not steep, the minimiser is
+        p = 0 for every class whose posterior is small enough beside the largest.
         """
-        return "" if self.convex else f"{self} is not convex in p, so its minimiser does not determine the posteriors"
+        if not self.convex:
+            return f"{self} is not convex in p, so its minimiser does not determine the posteriors"
+        return "" if self.steep else NOT_STEEP.format(self)
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,10 @@ class CrossEntropy(Member):
 
     @property
     def convex(self) -> bool:
+        return True
+
+    @property
+    def steep(self) -> bool:
         return True
 
 
@@ -201,6 +215,10 @@ class Adma(Member):
     def convex(self) -> bool:
         return bool(self.a <= self.convex_limit)
 
+    @property
+    def steep(self) -> bool:
+        return bool(self.a < 1)
+
     def psi(self, t: Array, xp: Any = numpy) -> Array:
         c = self._c(xp)
         scale = 1.0 / (self.a * c) if self.normalize else self.base
@@ -243,8 +261,12 @@ class GeneralizedCrossEntropy(Member):
         return True
 
     @property
+    def steep(self) -> bool:
+        return bool(self.q < 1)
+
+    @property
     def no_posterior(self) -> str:
-        return _LINEAR.format(self) if self.q == 1 else ""
+        return "" if self.steep else LINEAR.format(self)
 
     def psi(self, t: Array, xp: Any = numpy) -> Array:
         return -xp.expm1(-self.q * t) / self.q
@@ -269,7 +291,7 @@ class MeanAbsoluteError(Member):
 
     @property
     def no_posterior(self) -> str:
-        return _LINEAR.format(self)
+        return LINEAR.format(self)
 
     def psi(self, t: Array, xp: Any = numpy) -> Array:
         return -2.0 * xp.expm1(-t)
@@ -298,6 +320,10 @@ class Focal(Member):
 
     @property
     def convex(self) -> bool:
+        return True
+
+    @property
+    def steep(self) -> bool:
         return True
 
     @staticmethod
@@ -343,6 +369,10 @@ class Poly1(Member):
     def convex(self) -> bool:
         return True
 
+    @property
+    def steep(self) -> bool:
+        return True
+
     def psi(self, t: Array, xp: Any = numpy) -> Array:
         # near t = 0 the two terms cancel if epsilon is near -1: there (1 + epsilon) t - epsilon (t - (1 - p))
         small = xp.where(t < _T_SMALL, t, 0.0)
@@ -354,7 +384,12 @@ class Poly1(Member):
         return xp.where(t < _T_SMALL, near, 1.0 + self.epsilon * xp.exp(-t))
 
 
-_LINEAR = "{} is linear in p: its minimiser puts everything on the most probable class, whatever the other posteriors"
+# why there are no posteriors, of a loss
+NOT_STEEP = (
+    "{} gives the same minimiser, probability 0, for every class whose posterior is below a threshold, so the "
+    "posteriors cannot be recovered"
+)
+LINEAR = "{} is linear in p: its minimiser puts everything on the most probable class, whatever the other posteriors"
 _T_SMALL = 0.5
 
 

@@ -16,7 +16,7 @@ import math
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
-from adma import _check, classic, family
+from adma import _check, asymmetric, classic, family, taylor
 from adma.family import Loss
 
 _L = TypeVar("_L", bound=type[Loss])
@@ -170,8 +170,15 @@ for _loss in (
     family.MeanAbsoluteError,
     family.Focal,
     family.Poly1,
+    taylor.TaylorCrossEntropy,
+    asymmetric.AsymmetricGeneralizedCrossEntropy,
+    asymmetric.AsymmetricUnhinged,
+    asymmetric.AsymmetricExponential,
     classic.MeanSquaredError,
     classic.SquaredHinge,
     classic.BiTempered,
+    classic.SmoothedCrossEntropy,
+    classic.SymmetricCrossEntropy,
+    classic.ActivePassive,
 ):
     register(_loss)
