@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -77,6 +78,16 @@ def parse(text: str) -> Loss:
         ValueError: an unknown name or key (with the known ones and the nearest spelling), a repeated key, a
             value that is not of its key's kind, or one that the loss refuses.
     """
+    cls, written = split(text)
+    return build(text, cls, {key: read(text, cls, key, value) for key, value in written.items()})
+
+
+def split(text: str) -> tuple[type[Loss], dict[str, str]]:
+    """A spec's loss and its values as they are written, under keys that the loss has.
+
+    Raises:
+        TypeError, ValueError: as `parse`, but for the values.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a loss is written as a string such as 'adma:a=0.26', got {text!r} ({type(text).__name__})")
     name, colon, tail = text.partition(":")
@@ -85,21 +96,72 @@ def parse(text: str) -> Loss:
     if cls is None:
         near = _check.nearest(name, [*_REGISTRY, *_ALIASES])
         raise ValueError(f"loss {name!r} is not known{near}; known: {', '.join(_REGISTRY)}")
-    kinds = {f.name: _kind(f) for f in fields(cls)}
-    values: dict[str, Any] = {}
+    keys = [f.name for f in fields(cls)]
+    written: dict[str, str] = {}
     if colon and not tail.strip():
         raise ValueError(f"{text!r}: nothing stands behind the colon; write {name!r}, or {_example(cls)!r}")
     for part in tail.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key or not value:
             raise ValueError(f"{text!r}: {part.strip()!r} is not of the form key=value; write {_example(cls)!r}")
-        if key not in kinds:
-            listing = f"it has {', '.join(kinds)}" if kinds else "it has none"
-            near = _check.nearest(key, kinds)
+        if key not in keys:
+            listing = f"it has {', '.join(keys)}" if keys else "it has none"
+            near = _check.nearest(key, keys)
             raise ValueError(f"{text!r}: {cls.name} has no parameter {key!r}{near}; {listing}")
-        if key in values:
+        if key in written:
             raise ValueError(f"{text!r}: {key} is given twice")
-        values[key] = _read(text, key, value, kinds[key])
+        written[key] = value
+    return cls, written
+
+
+def read(text: str, cls: type[Loss], key: str, value: str) -> Any:
+    """A parameter's value as it is written in the spec `text`.
+
+    Raises:
+        ValueError: it is not of its key's kind.
+    """
+    kind = next(_kind(f) for f in fields(cls) if f.name == key)
+    if kind == "bool":
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise ValueError(f"{text!r}: {key} must be true or false, got {value!r}")
+    if kind == "int":
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError(f"{text!r}: {key} must be a whole number, got {value!r}") from None
+    if kind == "str":
+        return value
+    try:
+        return number(value)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {key} {error}") from None
+
+
+def number(text: str) -> float:
+    """A number as Python writes it, or `e`, or `pi`.
+
+    Raises:
+        ValueError: "must be a number, got ...".
+    """
+    named = {"e": math.e, "pi": math.pi}
+    try:
+        return named[text] if text in named else float(text.replace("_", "x"))
+    except ValueError:
+        raise ValueError(f"must be a number, got {text!r}") from None
+
+
+def numeric(cls: type[Loss]) -> list[str]:
+    """The parameters that are real numbers."""
+    return [f.name for f in fields(cls) if _kind(f) == "float"]
+
+
+def build(text: str, cls: type[Loss], values: Mapping[str, Any]) -> Loss:
+    """The loss with these values, as the spec `text` asks for.
+
+    Raises:
+        ValueError: one is missing, or the loss refuses one.
+    """
     missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
     if missing:
         raise ValueError(f"{text!r}: {cls.name} needs {missing[0]}; write {_example(cls)!r}")
@@ -109,14 +171,20 @@ def parse(text: str) -> Loss:
         raise ValueError(f"{text!r}: {error}") from error
 
 
-def format_spec(loss: Loss) -> str:
-    """The shortest spec that stands for `loss`: parameters at their default are left out, but a first one is not."""
+def format_spec(loss: Loss, written: Mapping[str, str] | None = None) -> str:
+    """The shortest spec that stands for `loss`: parameters at their default are left out, but a first one is not.
+
+    Args:
+        loss: the loss.
+        written: parameter -> what is written in the place of its value.
+    """
+    words = written or {}
     parts = []
     for index, f in enumerate(fields(loss)):
         value = getattr(loss, f.name)
-        if index and value == f.default:
+        if index and value == f.default and f.name not in words:
             continue
-        parts.append(f"{f.name}={_write(value)}")
+        parts.append(f"{f.name}={words[f.name] if f.name in words else _write(value)}")
     return f"{loss.name}:{','.join(parts)}" if parts else loss.name
 
 
@@ -142,25 +210,6 @@ def _example(cls: type[Loss]) -> str:
     first = fields(cls)[:1]
     value = first[0].default if first and first[0].default is not MISSING else "..."
     return cls.name + (f":{first[0].name}={value}" if first else "")
-
-
-def _read(text: str, key: str, value: str, kind: str) -> Any:
-    if kind == "bool":
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-        raise ValueError(f"{text!r}: {key} must be true or false, got {value!r}")
-    if kind == "int":
-        try:
-            return int(value)
-        except ValueError:
-            raise ValueError(f"{text!r}: {key} must be a whole number, got {value!r}") from None
-    if kind == "str":
-        return value
-    named = {"e": math.e, "pi": math.pi}
-    try:
-        return named[value] if value in named else float(value.replace("_", "x"))
-    except ValueError:
-        raise ValueError(f"{text!r}: {key} must be a number, got {value!r}") from None
 
 
 for _loss in (
