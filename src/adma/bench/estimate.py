@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 
-import adma
 from adma.bench.data import augment
 from adma.bench.errors import BenchError
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
+from adma.bench.shaping import Shaping
 from adma.bench.study import Setting
 from adma.bench.train import EVAL_BATCH
 
@@ -41,7 +41,7 @@ def seconds_per_cell(
             torch.manual_seed(0)
             model = build_model(setting.model, sample_shape, num_classes).to(device)
             optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
-            loss_fn = adma.make_loss(loss)
+            loss_fn = Shaping(loss, epochs=1, steps_per_epoch=1).loss_fn
             vary = augment.parse(setting.augment)
             size = min(setting.batch_size, sizes["train"])
             x = torch.randn(size, *sample_shape, device=device)

@@ -22,6 +22,7 @@ from adma.bench.report.html import environment_rows
 from adma.bench.report.replay import PAPER_SCALE, Replay, ReplayCell, ReplayRow
 from adma.bench.report.replay_html import replay_html
 from adma.bench.report.replay_tables import csv_text, effect_table, effects_csv, replay_csv, replay_latex, replay_table
+from adma.bench.report.shape_figures import shape_traces
 from adma.bench.report.text import write_whole
 from adma.bench.report.trait_tables import trait_table
 from adma.bench.statistics import summarise
@@ -134,7 +135,7 @@ def _rows(outcome: Outcome) -> tuple[dict[str, Results], list[ReplayRow]]:
 
 
 def _figures(outcome: Outcome, all_results: Mapping[str, Results]) -> dict[str, tuple[str, Figure]]:
-    """Figure 1; Figure 3 where the paper has the data, else the curves of every comparison."""
+    """Figure 1; Figure 3 where the paper has the data, else the curves of every comparison; shapes that changed."""
     drawn = {"figure1": ("The losses (Figure 1)", paper_figures.figure1())}
     entries = [p.entry for p in outcome.ready.ready if p.entry.name in all_results]
     chosen = {e.name: _chosen(all_results[e.name], outcome.about["protocol"])[0] for e in entries}
@@ -146,6 +147,10 @@ def _figures(outcome: Outcome, all_results: Mapping[str, Results]) -> dict[str, 
             figure = figures.learning_traces(chosen[entry.name], columns=("val_accuracy",))
             title = f"Validation accuracy over the epochs: {_title(entry.data, entry.variant)}"
             drawn[f"curves-{len(drawn)}"] = (title, figure)
+    for entry in entries:
+        shape = shape_traces(chosen[entry.name])
+        if shape is not None:
+            drawn[f"shape-{len(drawn)}"] = (f"The shape over training: {_title(entry.data, entry.variant)}", shape)
     return drawn
 
 

@@ -13,6 +13,7 @@ import adma
 from adma._check import nearest
 from adma.bench.errors import BenchError
 from adma.bench.printed import PRINTED
+from adma.bench.shaping import known_here
 from adma.bench.statistics import Estimate, estimate
 from adma.bench.store import DONE, CellResult, Results
 from adma.spec import canonical
@@ -149,4 +150,6 @@ def _renamed(result: CellResult) -> CellResult:
 
 
 def _is_adma(loss: str) -> bool:
-    return loss == "adma" or loss.startswith("adma:")
+    """Whether it is Adma with a fixed shape: a scheduled or learned one stands beside those that `a` is chosen from."""
+    flexible = known_here(loss)
+    return flexible is not None and flexible.loss.name == "adma" and flexible.fixed

@@ -18,9 +18,9 @@ from adma.bench.estimate import seconds_per_cell
 from adma.bench.loading import Loader, split_of
 from adma.bench.models import canonical_model, check_model
 from adma.bench.optimizers import canonical_optimizer, canonical_schedule
+from adma.bench.shaping import canonical_loss
 from adma.bench.study import Cell, Entry, Setting, Study
 from adma.bench.studyfile import Task
-from adma.spec import canonical
 
 
 @dataclass(frozen=True)
@@ -210,12 +210,12 @@ def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
     """The specs in their one spelling.
 
     Raises:
-        BenchError: one is not known, or is given twice.
+        BenchError: one is not known, is given twice, or is to be learned.
     """
     losses: list[str] = []
     for text in texts:
         try:
-            loss = canonical(text)
+            loss = canonical_loss(text)
         except ValueError as error:
             raise BenchError(f"--loss: {error}") from error
         if loss in losses:

@@ -4,6 +4,7 @@
     DIR/plans/NAME.json           the plans that share the folder, if it is of plans
     DIR/cells/KEY/config.json     the cell
     DIR/cells/KEY/epochs.parquet  one row an epoch (COLUMNS)
+    DIR/cells/KEY/trace.parquet   the values of a shape that changed in training, one row a step; else there is none
     DIR/cells/KEY/env.json        versions, hardware, threads, hashes of what the losses of a seed share
     DIR/cells/KEY/status.json     {"status": ..., "reason": ..., "seconds": ...}
 
@@ -60,6 +61,8 @@ class CellResult:
     status: "done"; "diverged" (training reached a NaN or infinite loss: a result, never run again);
         "failed" (an error; runs again); "missing" (not run yet).
     epochs: column name -> array with one value an epoch (empty if there is none).
+    trace: of a loss whose shape changes: "step" (steps of the optimizer done), "epoch" (the same in epochs, 0.5 in the
+        middle of the first) and the value of each parameter from there on; empty for a fixed loss.
     """
 
     cell: Cell
@@ -68,6 +71,7 @@ class CellResult:
     seconds: float = 0.0
     epochs: Mapping[str, np.ndarray] = field(default_factory=dict)
     env: Mapping[str, Any] = field(default_factory=dict)
+    trace: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def final(self, column: str) -> float:
         """The last epoch's value, NaN if the cell is not done."""
@@ -219,6 +223,9 @@ class Store:
                 write_json(part / "config.json", result.cell.config())
                 write_json(part / "env.json", dict(result.env))
                 pq.write_table(_table(result.epochs), part / "epochs.parquet")
+                if result.trace:
+                    trace = {name: pa.array(values) for name, values in result.trace.items()}
+                    pq.write_table(pa.table(trace), part / "trace.parquet")
                 status = {"status": result.status, "reason": result.reason, "seconds": result.seconds}
                 write_json(part / "status.json", status)
                 part.chmod(0o755)
@@ -236,9 +243,10 @@ class Store:
         try:
             status = json.loads((folder / "status.json").read_text())
             env = json.loads((folder / "env.json").read_text())
-            table = pq.read_table(folder / "epochs.parquet")
-            epochs = {name: table[name].to_numpy() for name in table.column_names}
-            return CellResult(cell, status["status"], status["reason"], status["seconds"], epochs, env)
+            epochs = _columns(folder / "epochs.parquet")
+            path = folder / "trace.parquet"
+            trace = _columns(path) if path.exists() else {}
+            return CellResult(cell, status["status"], status["reason"], status["seconds"], epochs, env, trace)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             return CellResult(cell, FAILED, f"{folder} cannot be read: {error}")
 
@@ -266,6 +274,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _table(epochs: Mapping[str, Sequence[float] | np.ndarray]) -> pa.Table:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import adma
 from adma.bench import environment
 from adma.bench.calibration import measures, scaled_measures
 from adma.bench.data import Dataset, Split, augment
@@ -24,6 +23,7 @@ from adma.bench.data.conditions import NONE
 from adma.bench.loading import labels_of, split_of
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
+from adma.bench.shaping import Shaping
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
 from adma.torch.flexible import CallLoss
@@ -61,12 +61,13 @@ def train(
     model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
     initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
-    loss_fn = adma.make_loss(cell.loss)
-    assert isinstance(loss_fn, CallLoss)
     vary = augment.parse(setting.augment)
 
     n = len(y["train"])
     steps = len(_batches(torch.arange(n), setting.batch_size))
+    # A learned shape plugs in here: it has `loss_fn`, `step` and `trace` too, and needs model, optimizer and samples.
+    shaping = Shaping(cell.loss, epochs=setting.epochs, steps_per_epoch=steps)
+    loss_fn = shaping.loss_fn
     annealing = make_schedule(setting.lr_schedule, optimizer, epochs=setting.epochs, steps_per_epoch=steps)
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
@@ -95,6 +96,7 @@ def train(
             loss.backward()
             optimizer.step()
             annealing.step_batch()
+            shaping.step()
             losses.append(loss.detach() * len(index))
             correct += (logits.detach().argmax(1) == target).sum()
 
@@ -136,7 +138,7 @@ def train(
     }
     epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
     status = DIVERGED if reason else DONE
-    return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env)
+    return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env, shaping.trace())
 
 
 def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:

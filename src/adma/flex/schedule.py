@@ -301,13 +301,11 @@ class ShapeScheduler:
         if not isinstance(member, Loss):
             kind = type(loss_fn).__name__
             raise TypeError(f"loss_fn must be a loss module of adma such as adma.AdmaLoss(), got {kind}")
-        if isinstance(total_steps, bool) or not isinstance(total_steps, numbers.Integral) or total_steps < 1:
-            raise ValueError(f"total_steps must be a whole number from 1, got {total_steps!r}")
         if not schedules:
             listing = ", ".join(numeric(type(member))) or "none"
             raise ValueError(f"name a parameter and its schedule, such as a='linear/0.01/0.4'; the loss has {listing}")
         self.schedules: dict[str, Schedule] = {name: _schedule(name, given) for name, given in schedules.items()}
-        self.total_steps: int = int(total_steps)
+        self.total_steps: int = _whole("total_steps", total_steps, 1)
         if _check.boolean("tensors", tensors) and not isinstance(member, Member):
             raise TypeError(f"tensors=True is for members of the family, {member.name} is none; leave it out")
         check_path(member, self.schedules)
@@ -337,6 +335,20 @@ class ShapeScheduler:
             )
         self._set(self.last_step + 1)
 
+    def restart(self, total_steps: int, last_step: int = 0) -> None:
+        """Make it a schedule over `total_steps` steps of which `last_step` are done.
+
+        For a framework that knows the number of steps only when training begins.
+
+        Raises:
+            ValueError: not 1 <= total_steps, or not 0 <= last_step <= total_steps.
+        """
+        total, last = _whole("total_steps", total_steps, 1), _whole("last_step", last_step, 0)
+        if last > total:
+            raise ValueError(f"last_step must be at most total_steps {total}, got {last}")
+        self.total_steps = total
+        self._set(last)
+
     def get_last_value(self) -> dict[str, float]:
         """The parameters as they stand now."""
         return dict(self._values)
@@ -359,7 +371,13 @@ class ShapeScheduler:
         for name in ("schedules", "total_steps"):
             if state[name] != mine[name]:
                 raise ValueError(f"the state has {name} {state[name]!r}, this scheduler has {mine[name]!r}")
-        self._set(int(state["last_step"]))
+        self.restart(self.total_steps, state["last_step"])
+
+
+def _whole(name: str, value: int, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
+        raise ValueError(f"{name} must be a whole number from {low}, got {value!r}")
+    return int(value)
 
 
 def _schedule(name: str, given: Schedule | str | float) -> Schedule:

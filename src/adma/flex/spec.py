@@ -68,6 +68,15 @@ class FlexibleSpec:
         """Whether nothing changes: a plain spec."""
         return not self.learned and not self.scheduled
 
+    @property
+    def bends(self) -> tuple[float, ...]:
+        """The progress at every knot of its schedules, 0 the first; 0 alone if there is none."""
+        return tuple(sorted({0.0, *(u for s in self.scheduled.values() for u in s.bends)}))
+
+    def at(self, progress: float) -> Loss:
+        """The loss at `progress` in [0, 1] of the training; what is learned stays at its start."""
+        return self.loss.bind(**{name: s(progress) for name, s in self.scheduled.items()})
+
     def __str__(self) -> str:
         """The spec in its canonical form; `parse` is the inverse."""
         words = {name: str(s) for name, s in self.scheduled.items()}

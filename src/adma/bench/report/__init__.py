@@ -5,6 +5,7 @@ Everything here takes the plain results and the finished statistics; nothing com
 
 from adma.bench.report.figures import learning_traces, loss_curves, save, to_svg
 from adma.bench.report.html import write_report
+from adma.bench.report.shape_figures import shape_traces
 from adma.bench.report.tables import comparison_table, paste_line
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "loss_curves",
     "paste_line",
     "save",
+    "shape_traces",
     "to_svg",
     "write_report",
 ]

@@ -28,6 +28,8 @@ from adma.bench.errors import BenchError
 from adma.bench.report.tables import metric_name
 from adma.bench.report.text import printable, write_whole
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
+from adma.family import Member
+from adma.flex.spec import parse
 
 DEFAULT_SPECS = (
     "cce",
@@ -207,7 +209,8 @@ def loss_curves(
 
     The weight is `psi'(-log p)`, the size of a sample's gradient relative to cross-entropy's. mse and
     squared_hinge depend on more than p and are drawn for two classes, as `(1-p)^2` and
-    `((1-p)^2 + (2-p)^2) / 2`. A loss that cannot be drawn is named under the figure.
+    `((1-p)^2 + (2-p)^2) / 2`. A scheduled loss is drawn at its start, and thinner at each further knot, a learned one
+    at its start. A loss that cannot be drawn is named under the figure.
 
     Args:
         specs: loss specs; the place in this list fixes colour and dash.
@@ -217,7 +220,7 @@ def loss_curves(
 
     Raises:
         BenchError: an unknown panel.
-        ValueError: in strict mode, a spec that `adma.spec.parse` refuses.
+        ValueError: in strict mode, a spec that `adma.flex.spec.parse` refuses.
     """
     titles = {"loss": "loss", "weight": "weight of a sample, cross-entropy = 1"}
     for name in panels:
@@ -233,9 +236,10 @@ def loss_curves(
         tops = []
         for index, curve in enumerate(curves):
             if curve is not None:
-                y = curve[1 if name == "loss" else 2]
-                ax.plot(p, y, lw=1.7, **line_style(index))
-                tops.append(float(np.max(y[p > 0.05])))  # cross-entropy has no top
+                for station, pair in enumerate(curve[1]):
+                    y = pair[0 if name == "loss" else 1]
+                    ax.plot(p, y, lw=0.9 if station else 1.7, **line_style(index))
+                    tops.append(float(np.max(y[p > 0.05])))  # cross-entropy has no top
         ax.set_xlim(0, 1)
         ax.set_ylim(0, 1.06 * max(tops, default=1.0))
         ax.set_xlabel("probability p of the true class")
@@ -243,26 +247,25 @@ def loss_curves(
     return figure
 
 
-def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, np.ndarray, np.ndarray] | None:
-    """Label, loss and weight at p, or None if the loss is not a function of p."""
-    from adma.spec import parse
-
+def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, list[tuple[np.ndarray, np.ndarray]]] | None:
+    """Label, and loss and weight at p for each station of its shape; None if the loss is not a function of p."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a shape that is not convex is what the figure shows
         try:
-            loss: Any = parse(spec)
+            flexible = parse(spec)
         except ValueError:
             if strict:
                 raise
             return None
-    if loss.name == "mse":
-        return f"{spec} (two classes)", (1 - p) ** 2, 2 * p * (1 - p)
-    if loss.name == "squared_hinge":
-        return f"{spec} (two classes)", ((1 - p) ** 2 + (2 - p) ** 2) / 2, p * (3 - 2 * p)
-    if not hasattr(loss, "psi"):
+    if flexible.loss.name == "mse":
+        return f"{spec} (two classes)", [((1 - p) ** 2, 2 * p * (1 - p))]
+    if flexible.loss.name == "squared_hinge":
+        return f"{spec} (two classes)", [(((1 - p) ** 2 + (2 - p) ** 2) / 2, p * (3 - 2 * p))]
+    if not isinstance(flexible.loss, Member):
         return None
     t = -np.log(p)
-    return spec, np.asarray(loss.psi(t, np)), np.asarray(loss.slope(t, np))
+    stations: list[Any] = list(dict.fromkeys(map(flexible.at, flexible.bends)))
+    return spec, [(np.asarray(loss.psi(t, np)), np.asarray(loss.slope(t, np))) for loss in stations]
 
 
 def canvas(

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from adma.bench.probabilities import probabilities
 from adma.bench.report.figures import learning_traces, loss_curves, to_svg
 from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
+from adma.bench.report.shape_figures import shape_traces
 from adma.bench.report.tables import (
     difference_cell,
     estimate_cell,
@@ -160,6 +161,7 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
         ],
         "probability_notes": notes(list(found.values())),
         "traces": _traces(results),
+        "shape": _shape(results),
         "curves": _curves(study.losses),
         "seed_headings": [heading for _, heading, _, _ in _SEED_COLUMNS],
         "seed_rows": _seed_rows(results),
@@ -219,6 +221,13 @@ def _traces(results: Results) -> list[Markup]:
         Markup(to_svg(learning_traces(results, columns=(column,)), label=label, prefix=f"trace-{column}"))
         for column, label in words.items()
     ]
+
+
+def _shape(results: Results) -> Markup:
+    """The shape over training, empty if no shape changes."""
+    figure = shape_traces(results)
+    label = "The parameters of the losses that change in training, over the epochs"
+    return Markup(to_svg(figure, label=label, prefix="trace-shape") if figure else "")
 
 
 def _curves(losses: Sequence[str]) -> list[Markup]:

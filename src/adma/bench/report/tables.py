@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from dataclasses import MISSING, fields
 
 from rich import box
@@ -12,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from adma.bench.report.text import printable
+from adma.bench.shaping import known_here
 from adma.bench.statistics import Comparison, Estimate, LossSummary, percent, signed
+from adma.spec import format_spec
 
 _MODULES = {
     "cce": "CrossEntropyLoss",
@@ -29,27 +30,33 @@ _NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier sc
 
 
 def paste_line(spec: str) -> str:
-    """A line of Python for the loss: `loss_fn = adma.AdmaLoss(a=0.26)`.
+    """A line of Python for the loss: `loss_fn = adma.AdmaLoss(a=0.26)`; a second one for a shape that is scheduled.
 
     Parameters at their default are left out, but for adma's `a`, which is what a reader looks for. A loss
     that is not one of the library's own is named by its spec.
     """
-    from adma.spec import parse
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # shapes that deserve a warning get it where they are used
-            loss = parse(spec)
-    except (ValueError, TypeError):  # registered where the study ran, not here
+    flexible = known_here(spec)
+    if flexible is None:  # registered where the study ran, not here
         return _by_spec(spec)
-    if loss.name not in _MODULES:
-        return _by_spec(spec)
-    arguments = [
-        f"{f.name}={value!r}"
-        for f in fields(loss)
-        if (value := getattr(loss, f.name)) != f.default or f.default is MISSING or (loss.name, f.name) == ("adma", "a")
-    ]
-    return f"loss_fn = adma.{_MODULES[loss.name]}({', '.join(arguments)})"
+    loss = flexible.loss
+    if loss.name in _MODULES:
+        arguments = [
+            f"{f.name}={value!r}"
+            for f in fields(loss)
+            if (value := getattr(loss, f.name)) != f.default
+            or f.default is MISSING
+            or (loss.name, f.name) == ("adma", "a")
+        ]
+        line = f"loss_fn = adma.{_MODULES[loss.name]}({', '.join(arguments)})"
+    else:
+        line = _by_spec(spec if flexible.fixed else format_spec(loss))
+    if flexible.scheduled:
+        schedules = ", ".join(f'{name}="{schedule}"' for name, schedule in flexible.scheduled.items())
+        line += (
+            f"\nshape = adma.flex.ShapeScheduler(loss_fn, total_steps, {schedules})  # shape.step() after each "
+            "optimizer.step()"
+        )
+    return line
 
 
 def _by_spec(spec: str) -> str:
