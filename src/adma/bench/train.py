@@ -26,7 +26,6 @@ from adma.bench.optimizers import make_optimizer, make_schedule
 from adma.bench.shaping import Shaping
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
-from adma.torch.flexible import CallLoss
 
 EVAL_BATCH = 128  # bounds the memory of evaluation
 
