@@ -42,7 +42,7 @@ def whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -> int:
     said = f"{name} must be a whole number in [{low}, {high}], got {value!r}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{said} ({type(value).__name__}){_tail(hint)}")
-    if not low <= value <= high:
+    if not low <= int(value) <= high:
         raise ValueError(f"{said}{_tail(hint)}")
     return int(value)
 

@@ -210,7 +210,7 @@ def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
     """The specs in their one spelling.
 
     Raises:
-        BenchError: one is not known, is given twice, or is to be learned.
+        BenchError: one is not known, or is given twice.
     """
     losses: list[str] = []
     for text in texts:

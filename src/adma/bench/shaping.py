@@ -6,52 +6,97 @@ import warnings
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 import adma
-from adma.bench.errors import BenchError
-from adma.flex import FlexibleSpec, ShapeScheduler
+from adma.flex import FlexibleSpec, ShapeScheduler, ShapeTuner
 from adma.flex.spec import parse
-from adma.torch.flexible import CallLoss
+from adma.torch.flexible import CallLoss, FlexibleLoss
 
 
 class Shaping:
-    """The loss module of a training, its shape where the schedules have it.
+    """The loss module of a training; its shape where the schedules have it, or where learning has brought it.
 
     Args:
         spec: of `adma.flex.spec`.
-        epochs: of the training.
-        steps_per_epoch: of the optimizer.
-
-    Raises:
-        BenchError: a parameter is to be learned.
     """
 
-    def __init__(self, spec: str, *, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, spec: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said where the command read the spec
-            flexible = parse(spec)
-            refuse_learned(spec, flexible)
-            loss_fn = adma.make_loss(flexible.loss)
-            assert isinstance(loss_fn, CallLoss)
-            self.loss_fn = loss_fn
-            schedules: dict[str, Any] = dict(flexible.scheduled)
-            self._scheduler = ShapeScheduler(loss_fn, epochs * steps_per_epoch, **schedules) if schedules else None
-        self._steps_per_epoch = steps_per_epoch
-        self._values: list[dict[str, float]] = [self._scheduler.get_last_value()] if self._scheduler else []
+            self._flexible = parse(spec)
+            loss_fn = adma.make_loss(self._flexible.loss)
+        assert isinstance(loss_fn, CallLoss)
+        self.loss_fn = loss_fn
+        self._scheduler: ShapeScheduler | None = None
+        self._tuner: ShapeTuner | None = None
+        self._columns: dict[str, list[float]] = {}
+        self._steps, self._steps_per_epoch = 0, 1
 
-    def step(self) -> None:
-        """After each step of the optimizer."""
+    @property
+    def learns(self) -> bool:
+        """Whether a part of the training samples is to be held out."""
+        return bool(self._flexible.learned)
+
+    def begin(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        held_out: tuple[Tensor, Tensor],
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        """Before the first step of the optimizer.
+
+        Args:
+            model: that is trained.
+            optimizer: that trains it.
+            held_out: inputs and targets that the weights never see; looked at only if the shape is learned.
+            epochs: of the training.
+            steps_per_epoch: of the optimizer.
+            batch_size: of held-out batches.
+            seed: of their order.
+        """
+        self._steps_per_epoch = steps_per_epoch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            schedules: dict[str, Any] = dict(self._flexible.scheduled)
+            if schedules:
+                self._scheduler = ShapeScheduler(self.loss_fn, epochs * steps_per_epoch, **schedules)
+            if self._flexible.learned:
+                assert isinstance(self.loss_fn, FlexibleLoss)
+                self._tuner = ShapeTuner(
+                    self.loss_fn, model, optimizer, held_out, parameters=tuple(self._flexible.learned),
+                    batch_size=batch_size, seed=seed,
+                )  # fmt: skip
+        self._note()
+
+    def step(self, inputs: Tensor, target: Tensor) -> None:
+        """After each step of the optimizer, with what it was made from."""
+        self._steps += 1
+        before = self.loss_fn.member
+        if self._tuner is not None:
+            self._tuner.step(inputs, target)
         if self._scheduler is not None:
             self._scheduler.step()
-            self._values.append(self._scheduler.get_last_value())
+        if self.loss_fn.member is not before:
+            self._note()
+
+    def _note(self) -> None:
+        if self._scheduler is None and self._tuner is None:
+            return
+        values = {} if self._tuner is None else self._tuner.values
+        values |= {} if self._scheduler is None else self._scheduler.get_last_value()
+        for name, value in {"step": self._steps, "epoch": self._steps / self._steps_per_epoch, **values}.items():
+            self._columns.setdefault(name, []).append(value)
 
     def trace(self) -> dict[str, np.ndarray]:
         """The values so far, as `store.CellResult` keeps them; empty for a shape that is fixed."""
-        if not self._values:
-            return {}
-        step = np.arange(len(self._values))
-        columns = {name: np.array([row[name] for row in self._values]) for name in self._values[0]}
-        return {"step": step, "epoch": step / self._steps_per_epoch, **columns}
+        return {name: np.array(values) for name, values in self._columns.items()}
 
 
 def canonical_loss(text: str) -> str:
@@ -59,24 +104,8 @@ def canonical_loss(text: str) -> str:
 
     Raises:
         ValueError: as `adma.flex.spec.parse`.
-        BenchError: a parameter is to be learned.
     """
-    flexible = parse(text)
-    refuse_learned(text, flexible)
-    return str(flexible)
-
-
-def refuse_learned(text: str, flexible: FlexibleSpec) -> None:
-    """Learning in the bench: not yet.
-
-    Raises:
-        BenchError: a parameter is to be learned.
-    """
-    if flexible.learned:
-        raise BenchError(
-            f"--loss {text}: the bench cannot learn {', '.join(flexible.learned)} yet; give a value or a schedule, "
-            f"such as {next(iter(flexible.learned))}=linear/0.05/0.4"
-        )
+    return str(parse(text))
 
 
 def known_here(spec: str) -> FlexibleSpec | None:

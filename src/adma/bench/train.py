@@ -20,7 +20,7 @@ from adma.bench import environment
 from adma.bench.calibration import measures, scaled_measures
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
-from adma.bench.loading import labels_of, split_of
+from adma.bench.loading import held_out_of, labels_of, split_of
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
 from adma.bench.shaping import Shaping
@@ -62,22 +62,33 @@ def train(
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
     vary = augment.parse(setting.augment)
 
-    n = len(y["train"])
-    steps = len(_batches(torch.arange(n), setting.batch_size))
-    # A learned shape plugs in here: it has `loss_fn`, `step` and `trace` too, and needs model, optimizer and samples.
-    shaping = Shaping(cell.loss, epochs=setting.epochs, steps_per_epoch=steps)
+    # a loss that is learned sets samples aside; the others train on all
+    shaping = Shaping(cell.loss)
     loss_fn = shaping.loss_fn
+    trained_on = torch.ones(len(y["train"]), dtype=torch.bool)
+    held_out = torch.from_numpy(held_out_of(cell, dataset, split)) if shaping.learns else torch.tensor([]).long()
+    trained_on[held_out] = False
+    n = int(trained_on.sum())
+    steps = len(_batches(torch.arange(n), setting.batch_size))
+    shaping.begin(
+        model, optimizer, (batch_of("train", held_out.to(device)), y["train"][held_out.to(device)]),
+        epochs=setting.epochs, steps_per_epoch=steps, batch_size=setting.batch_size,
+        seed=cell.stream_seed("held_out_order"),
+    )  # fmt: skip
     annealing = make_schedule(setting.lr_schedule, optimizer, epochs=setting.epochs, steps_per_epoch=steps)
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
     reason = ""
     for epoch in range(1, setting.epochs + 1):
         clock = time.perf_counter()
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(cell.stream_seed("order", epoch)))
-        order_hash.update(order.numpy().tobytes())
+        order = torch.randperm(
+            len(trained_on), generator=torch.Generator().manual_seed(cell.stream_seed("order", epoch))
+        )
+        order_hash.update(order.numpy().tobytes())  # of all samples, as every loss has it
+        order = order[trained_on[order]]
         draws = None
         if vary is not None:
-            draws = vary.draws(n, cell.stream_seed("augment", epoch))
+            draws = vary.draws(len(trained_on), cell.stream_seed("augment", epoch))
             augment_hash.update(draws.numpy().tobytes())
             draws = draws.to(device)
         torch.manual_seed(cell.stream_seed("dropout", epoch))
@@ -95,20 +106,20 @@ def train(
             loss.backward()
             optimizer.step()
             annealing.step_batch()
-            shaping.step()
+            shaping.step(inputs, target)
             losses.append(loss.detach() * len(index))
             correct += (logits.detach().argmax(1) == target).sum()
 
         total = torch.stack(losses).cpu().double().sum()
         row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
         finite = np.isfinite(row["train_loss"])
-        labels = {part: y[part].cpu() for part in ("val", "test")}
-        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part])).cpu() for part in labels}
+        truth = {part: y[part].cpu() for part in ("val", "test")}
+        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part])).cpu() for part in truth}
         for part, part_logits in logits_of.items():
             finite = finite and bool(torch.isfinite(part_logits).all())
-            found = measures(part_logits, labels[part], loss_fn)
+            found = measures(part_logits, truth[part], loss_fn)
             row |= {f"{part}_{key}": value for key, value in found.items()}
-        row |= scaled_measures(logits_of["val"], labels["val"], logits_of["test"], labels["test"])
+        row |= scaled_measures(logits_of["val"], truth["val"], logits_of["test"], truth["test"])
         annealing.step_epoch(row["val_accuracy"])
         row["seconds"] = time.perf_counter() - clock
         rows.append(row)
@@ -125,7 +136,7 @@ def train(
         "hardware": environment.hardware(device),
         "threads": torch.get_num_threads(),
         "device": device,
-        "sizes": {part: len(y[part]) for part in y},
+        "sizes": {part: len(y[part]) for part in y} | ({"held_out": len(held_out)} if shaping.learns else {}),
         "conditions": _conditions(dataset, split, labels),
         "shared": {
             "split": split.fingerprint,

@@ -74,7 +74,7 @@ class HeldOut:
             yield from batches
             return
         inputs, targets = self._pair
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.round)
+        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + self.round) % 2**63)
         order = torch.randperm(len(inputs), generator=generator).to(targets.device)
         for index in order.split(self._batch_size)[self.position :]:
             yield inputs[index.to(inputs.device)], targets[index]
