@@ -61,8 +61,27 @@ with warnings.catch_warnings():
     ]
 
 
+# specs of the losses outside the family, several settings of each
+CLASSICS = [
+    "mse",
+    "squared_hinge",
+    "bi_tempered:t1=0.8,t2=1.2",
+    "bi_tempered:t1=0.5,t2=0.7",
+    "bi_tempered:t1=1,t2=1",
+    "smoothed_cce:epsilon=0.1",
+    "sce:alpha=0.1,beta=1",
+    "sce:alpha=6,beta=0.1,clip=-9.21",
+    "nce_rce:alpha=1,beta=1",
+    "nce_rce:alpha=10,beta=0.1",
+]
+# those that have posteriors
+CLASSICS_MAPPED = [s for s in CLASSICS if s.split(":")[0] in ("mse", "bi_tempered", "sce")]
+
+
 def name(member: object) -> str:
     """For test ids."""
+    if isinstance(member, str):
+        return member
     values = ",".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in vars(member).items())
     return f"{member.name}({values})"
 

@@ -305,7 +305,7 @@ def test_a_bound_array_broadcasts(member, key, values):
 # -- the house ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["family", "classic", "spec", "numpy", "_check"])
+@pytest.mark.parametrize("module", ["family", "asymmetric", "taylor", "classic", "spec", "numpy", "_check"])
 def test_the_mathematics_imports_no_framework(module):
     tree = ast.parse((Path(adma.__file__).parent / f"{module}.py").read_text())
     imported = set()

@@ -53,7 +53,17 @@ def test_a_module_says_what_it_is_for(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["adma", "adma.spec", "adma.numpy", "adma.testing", "adma.torch.modules", "adma.torch.make"]
+    "name",
+    [
+        "adma",
+        "adma.spec",
+        "adma.numpy",
+        "adma.testing",
+        "adma.torch.modules",
+        "adma.torch.functional",
+        "adma.torch.classic",
+        "adma.torch.make",
+    ],
 )
 def test_doctests(name):
     module = importlib.import_module(name)

@@ -42,9 +42,10 @@ def whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -> int:
     said = f"{name} must be a whole number in [{low}, {high}], got {value!r}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{said} ({type(value).__name__}){_tail(hint)}")
-    if not low <= int(value) <= high:
+    number = int(value)
+    if not low <= number <= high:
         raise ValueError(f"{said}{_tail(hint)}")
-    return int(value)
+    return number
 
 
 def _interval(low: float, high: float, open_low: bool) -> str:

@@ -18,8 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from adma.classic import BiTempered, MeanSquaredError, SquaredHinge
-from adma.family import Loss, Member
+from adma.classic import (
+    ActivePassive,
+    BiTempered,
+    MeanSquaredError,
+    SmoothedCrossEntropy,
+    SquaredHinge,
+    SymmetricCrossEntropy,
+)
+from adma.family import CrossEntropy, Loss, Member
 
 Array = np.ndarray[Any, Any]
 
@@ -66,6 +73,9 @@ def loss(
         label_smoothing: in [0, 1].
         from_probabilities: whether `logits` are posteriors.
     """
+    if isinstance(member, SmoothedCrossEntropy):
+        label_smoothing = member.combined(label_smoothing)
+        member = CrossEntropy()
     z, y, valid, unbatched = _canonical(logits, target, ignore_index, label_smoothing)
     w = np.ones(z.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
     w = w.reshape((1, -1) + (1,) * (z.ndim - 2))
@@ -148,6 +158,8 @@ def posterior(member: Loss, logits: Any, *, weight: Any = None) -> Array:
     """
     if member.no_posterior:
         raise ValueError(member.no_posterior)
+    if isinstance(member, SymmetricCrossEntropy):
+        member = member.one_hot
     z = np.asarray(logits, dtype=np.float64)
     t = _head(member, z[None] if z.ndim == 1 else z, False)
     log_eta = -t
@@ -227,7 +239,28 @@ def _rows(member: Loss, t: Array, y: Array, w: Array, sample: Array) -> Array:
         log_t = (lambda x: np.expm1(k * x) / k) if k else (lambda x: x)
         gain = np.where(y > 0, y * (log_t(log_y) - log_t(-t)), 0.0)
         return sample * (gain - (y ** (1 + k) - s ** (1 + k)) / (1 + k)).sum(1)
+    if isinstance(member, SymmetricCrossEntropy):
+        forward = np.where(y == 0, 0.0, y * t).sum(1)
+        return sample * (member.alpha * forward + member.beta * _reverse(s, y, member.clip))
+    if isinstance(member, ActivePassive):
+        active = (y * _normalised(t)).sum(1)
+        return sample * (member.alpha * active + member.beta * _reverse(s, y, member.clip))
     raise TypeError(f"the reference does not know {member!r}")
+
+
+def _reverse(s: Array, y: Array, clip: float) -> Array:
+    """Reverse cross-entropy, `-sum_j s_j max(log y_j, clip)`."""
+    return -(s * np.maximum(np.log(y, out=np.full_like(y, clip), where=y > 0), clip)).sum(1)
+
+
+def _normalised(t: Array) -> Array:
+    """`t_j / sum_k t_k` over the classes k that are possible; 1 for one that is not, 0 for one that is alone."""
+    impossible = t == np.inf
+    finite = np.where(impossible, 0.0, t)
+    largest = finite.max(1, keepdims=True)
+    finite = finite / np.where(largest == 0, 1.0, largest)  # so that the sum does not overflow
+    total = finite.sum(1, keepdims=True)
+    return np.where(impossible, 1.0, finite / np.where(total == 0, 1.0, total))
 
 
 def _softplus(z: Array) -> Array:

@@ -60,9 +60,9 @@ def check_member(member: Member, *, torch: bool = True) -> None:
     The rules: psi(0) = 0; psi never falls and its slope is never negative; the slope is psi's derivative, and
     `log_slope` the slope's logarithm; both are finite or their limit for any t in [0, inf], never NaN; `supremum`
     is the limit of psi; `convex` is not claimed where it does not hold; the posterior map leads back to the
-    posteriors; the member is a value (frozen, hashable, equal to its like) and, if registered, its spec reads
-    back as itself. With PyTorch: rows agree with the float64 reference, derivatives by autograd are the slope and
-    are right to the second order, both engines agree.
+    posteriors, and is not claimed where `-dL/dp` stays bounded; the member is a value (frozen, hashable, equal to
+    its like) and, if registered, its spec reads back as itself. With PyTorch: rows agree with the float64 reference,
+    derivatives by autograd are the slope and are right to the second order, both engines agree.
 
     Args:
         member: the loss, with the parameters to be checked; check several, extremes among them.
@@ -278,6 +278,13 @@ def _posterior(member: Member) -> None:
                     f"the posterior map must lead back: the risk has its minimum elsewhere, {there!r} at "
                     f"t = {moved.round(3).tolist()}, less than {here!r} at t = {t.round(3).tolist()}",
                 )
+    near, far = (float(member.log_slope(np.float64(t), np)) + t for t in (300.0, 600.0))  # log(-dL/dp)
+    _hold(
+        far - near > 1e-9,
+        member,
+        f"posteriors are claimed, but -dL/dp stays bounded, so the minimiser has p = 0 for every class of a small "
+        f"posterior: log(-dL/dp) is {near!r} at t = 300 and {far!r} at t = 600",
+    )
 
 
 # -- PyTorch ------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_dense_blocks(member, target, learned, block):
         torch.testing.assert_close(got, true)
 
 
-@pytest.mark.parametrize("spec", ["mse", "squared_hinge", "bi_tempered"])
+@pytest.mark.parametrize("spec", exact.CLASSICS)
 def test_dense_blocks_of_the_classics(spec, monkeypatch):
     z = random(6, 5, 3)
     for y in (indices(6, 3, classes=5), random(6, 5, 3, seed=4).softmax(1)):

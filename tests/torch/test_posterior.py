@@ -28,9 +28,7 @@ def test_the_reference(member, shape):
         assert torch.equal(module.posterior(torch.tensor(z)), eta)
 
 
-@pytest.mark.parametrize(
-    "text", ["mse", "bi_tempered:t1=0.8,t2=1.2", "bi_tempered:t1=0.5,t2=2", "bi_tempered:t1=0.2,t2=0.7"]
-)
+@pytest.mark.parametrize("text", [*exact.CLASSICS_MAPPED, "bi_tempered:t1=0.5,t2=2", "bi_tempered:t1=0.2,t2=0.7"])
 def test_the_classics(text):
     rng = np.random.default_rng(0)
     z, weight = rng.normal(size=(6, 5, 2)), rng.uniform(0.1, 4, 5)
@@ -103,6 +101,18 @@ def test_cross_entropy_is_the_softmax():
         ("adma:a=0.8", "not convex"),
         ("adma:a=0.5,base=100", "not convex"),
         ("squared_hinge", "threshold"),
+        ("taylor:order=1", "linear in p"),
+        ("taylor:order=5", "threshold"),
+        ("agce:a=1,q=2", "not convex"),
+        ("agce:a=1,q=1", "linear in p"),
+        ("agce:a=0.6,q=0.6", "threshold"),
+        ("aue:a=1.5,q=0.9", "not convex"),
+        ("aue:a=3,q=1", "linear in p"),
+        ("aue:a=5.5,q=3", "threshold"),
+        ("aexp", "threshold"),
+        ("smoothed_cce", "below epsilon / C"),
+        ("sce:alpha=0", "linear in p"),
+        ("nce_rce", "most probable class"),
     ],
 )
 def test_refused_with_the_reason(text, reason):
@@ -121,7 +131,7 @@ def test_refused_with_the_reason(text, reason):
             adma.make_loss(text, binary=True).posterior(torch.randn(4))
 
 
-@pytest.mark.parametrize("text", ["cce", "adma", "focal", "poly1", "gce", "mse", "bi_tempered"])
+@pytest.mark.parametrize("text", ["cce", "adma", "focal", "poly1", "gce", "mse", "bi_tempered", "sce"])
 def test_a_class_without_weight_is_refused(text):
     with pytest.raises(ValueError, match="weight 0"):
         adma.make_loss(text, weight=torch.tensor([1.0, 0.0, 1.0])).posterior(torch.randn(4, 3))

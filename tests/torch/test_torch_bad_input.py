@@ -14,11 +14,7 @@ from adma import functional
 Z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 0])
 P = torch.softmax(Z, 1)
-SPECS = [*exact.EACH, "mse", "squared_hinge", "bi_tempered:t1=0.8,t2=1.2", "bi_tempered:t1=0.5,t2=0.7"]
-
-
-def spec_name(spec):
-    return spec if isinstance(spec, str) else exact.name(spec)
+SPECS = [*exact.EACH, *exact.CLASSICS]
 
 
 # arguments, options, the error, what its message must hold
@@ -167,7 +163,7 @@ def test_a_mistake_at_construction_is_named(build, kind, said):
         build()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=exact.name)
 def test_a_probability_of_zero_gives_no_nan(spec):
     p = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]], requires_grad=True)
     rows = adma.make_loss(spec, reduction="none", from_probabilities=True)(p, torch.tensor([0, 0]))
@@ -181,7 +177,7 @@ def test_a_probability_of_zero_gives_no_nan(spec):
         assert (gradient[:, 0] <= 0).all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=exact.name)
 @pytest.mark.parametrize("target", ["hard", "soft"])
 def test_a_nan_stays_in_its_sample(spec, target):
     z = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
@@ -199,7 +195,7 @@ def test_a_nan_stays_in_its_sample(spec, target):
     assert gradient[others].isfinite().all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=exact.name)
 def test_ignored_rows_of_nan_are_nothing(spec):
     z = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(3))
     y = torch.tensor([[0, 9, 3], [9, 1, 2]])
@@ -215,7 +211,7 @@ def test_ignored_rows_of_nan_are_nothing(spec):
         assert gradient.transpose(1, 2)[~ignored].any(1).all()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=exact.name)
 def test_a_single_class_costs_nothing(spec):
     z = torch.tensor([[3.0], [-1e30]], requires_grad=True)
     rows = adma.make_loss(spec, reduction="none")(z, torch.tensor([0, 0]))
@@ -224,7 +220,7 @@ def test_a_single_class_costs_nothing(spec):
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=spec_name)
+@pytest.mark.parametrize("spec", SPECS, ids=exact.name)
 def test_one_sample_is_a_batch_of_one(spec):
     for y, batch in ((Y[1], Y[1:2]), (P[1], P[1:2])):
         for reduction in ("none", "mean", "sum"):

@@ -13,7 +13,7 @@ from adma import functional
 
 SPECS = {
     **{exact.name(m): m for m in exact.EACH},
-    **{s: s for s in ("mse", "squared_hinge", "bi_tempered:t1=0.8,t2=1.2", "bi_tempered:t1=0.5,t2=0.7")},
+    **{s: s for s in exact.CLASSICS},
 }
 SOME = ["adma(a=0.26,base=2.718281828,normalize=False)", "focal(gamma=2)", "bi_tempered:t1=0.8,t2=1.2"]
 

@@ -1,33 +1,56 @@
 """The PyTorch half: drop-in losses as functions (`adma.functional`) and as modules."""
 
-from adma.torch.classic import BiTemperedLoss, MeanSquaredErrorLoss, SquaredHingeLoss
+from adma.torch.classic import (
+    ActivePassiveLoss,
+    BiTemperedLoss,
+    MeanSquaredErrorLoss,
+    SmoothedCrossEntropyLoss,
+    SquaredHingeLoss,
+    SymmetricCrossEntropyLoss,
+)
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
 from adma.torch.make import make_loss
 from adma.torch.modules import (
     AdmaLoss,
+    AsymmetricExponentialLoss,
+    AsymmetricGeneralizedCrossEntropyLoss,
+    AsymmetricUnhingedLoss,
     BinaryAdmaLoss,
+    BinaryAsymmetricExponentialLoss,
+    BinaryAsymmetricGeneralizedCrossEntropyLoss,
+    BinaryAsymmetricUnhingedLoss,
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,
     BinaryGeneralizedCrossEntropyLoss,
     BinaryMeanAbsoluteErrorLoss,
     BinaryPoly1Loss,
+    BinaryTaylorCrossEntropyLoss,
     CrossEntropyLoss,
     FocalLoss,
     GeneralizedCrossEntropyLoss,
     MeanAbsoluteErrorLoss,
     Poly1Loss,
+    TaylorCrossEntropyLoss,
 )
 
 __all__ = [
+    "ActivePassiveLoss",
     "AdmaLoss",
+    "AsymmetricExponentialLoss",
+    "AsymmetricGeneralizedCrossEntropyLoss",
+    "AsymmetricUnhingedLoss",
     "BiTemperedLoss",
     "BinaryAdmaLoss",
+    "BinaryAsymmetricExponentialLoss",
+    "BinaryAsymmetricGeneralizedCrossEntropyLoss",
+    "BinaryAsymmetricUnhingedLoss",
     "BinaryCrossEntropyLoss",
     "BinaryFlexibleLoss",
     "BinaryFocalLoss",
     "BinaryGeneralizedCrossEntropyLoss",
     "BinaryMeanAbsoluteErrorLoss",
     "BinaryPoly1Loss",
+    "BinaryTaylorCrossEntropyLoss",
     "CrossEntropyLoss",
     "FlexibleLoss",
     "FocalLoss",
@@ -35,6 +58,9 @@ __all__ = [
     "MeanAbsoluteErrorLoss",
     "MeanSquaredErrorLoss",
     "Poly1Loss",
+    "SmoothedCrossEntropyLoss",
     "SquaredHingeLoss",
+    "SymmetricCrossEntropyLoss",
+    "TaylorCrossEntropyLoss",
     "make_loss",
 ]

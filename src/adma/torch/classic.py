@@ -1,22 +1,32 @@
-"""Losses outside the family that the paper compares with, with the same call: functions and modules.
+"""Losses outside the family, with the same call: they see every class's probability `s`, and `t = -log s`.
 
-They see every class's probability `s`. Mean squared error and squared hinge are on probabilities, as Keras
-defines them and the paper used them, not on logits.
+Mean squared error and squared hinge are on probabilities, as Keras defines them and the paper used them, not on
+logits.
+
+>>> import torch, adma
+>>> adma.SymmetricCrossEntropyLoss(alpha=6.0, beta=0.1)
+SymmetricCrossEntropyLoss(alpha=6.0, beta=0.1, clip=-4.0)
+>>> adma.ActivePassiveLoss()(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
+0
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from adma import classic
-from adma.torch.engine import dense_loss
-from adma.torch.flexible import CallLoss, Shape
+from adma import _check, classic
+from adma.family import CrossEntropy
+from adma.torch.engine import DenseLoss, Head, dense_loss, flexible_loss
+from adma.torch.flexible import CallLoss, Named, Shape
 from adma.torch.kernels import terms
-from adma.torch.posterior import class_nll, normalised
+from adma.torch.posterior import class_nll, normalised, posterior
 
 
-def mean_squared_error(
+def classic_loss(
+    loss: classic.Classic,
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
@@ -28,82 +38,47 @@ def mean_squared_error(
     *,
     from_probabilities: bool = False,
 ) -> Tensor:
-    """Mean squared error of the probabilities, `mean_j (s_j - y_j)^2` over the classes.
+    """A loss outside the family, with the call of `torch.nn.functional.cross_entropy`.
 
-    Shapes, options and errors: as `adma.functional.flexible_loss`; a row's weight is `sum_j w_j y_j`.
+    Shapes, options and errors: as `flexible_loss`; a row's weight is `sum_j w_j y_j`, y before smoothing, but for
+    `smoothed_cce`, whose class weights are cross-entropy's. Posteriors given by `from_probabilities` are those of the
+    loss's own softmax.
+
+    Raises:
+        TypeError: there are no rows for this loss here.
     """
+    if isinstance(loss, classic.SmoothedCrossEntropy):
+        smoothing = loss.combined(_check.real("label_smoothing", label_smoothing, low=0, high=1))
+        return flexible_loss(
+            CrossEntropy(), input, target, weight, size_average, ignore_index, reduce, reduction, smoothing,
+            from_probabilities=from_probabilities,
+        )  # fmt: skip
     return dense_loss(
-        _squared_error, terms.nll_all, input, target, weight, size_average, ignore_index, reduce, reduction,
+        _rows(loss), _head(loss), input, target, weight, size_average, ignore_index, reduce, reduction,
         label_smoothing, from_probabilities,
     )  # fmt: skip
 
 
-def squared_hinge(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Squared hinge on the probabilities, `mean_j max(0, 1 - (2 y_j - 1) s_j)^2` over the classes.
-
-    Shapes, options and errors: as `adma.functional.flexible_loss`; a row's weight is `sum_j w_j y_j`.
-    """
-    return dense_loss(
-        _squared_hinge, terms.nll_all, input, target, weight, size_average, ignore_index, reduce, reduction,
-        label_smoothing, from_probabilities,
-    )  # fmt: skip
+def _head(loss: classic.Classic) -> Head:
+    if isinstance(loss, classic.BiTempered):
+        t2 = loss.t2
+        return lambda z: tempered_nll(z, t2)
+    return terms.nll_all
 
 
-def bi_tempered_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    t1: float = 0.8,
-    t2: float = 1.2,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Bi-tempered logistic loss (Amid, Warmuth, Anil & Koren 2019, eq. 5): a Bregman divergence of tempered softmax.
-
-    Shapes, options and errors: as `adma.functional.flexible_loss`; a row's weight is `sum_j w_j y_j`; posteriors
-    given by `from_probabilities` are those of the tempered softmax.
-
-    Args:
-        input: logits; the arguments up to `label_smoothing` are those of `flexible_loss`.
-        target: class indices or class probabilities.
-        weight: (C).
-        size_average: deprecated.
-        ignore_index: index targets with this value count nothing.
-        reduce: deprecated.
-        reduction: "none", "mean" or "sum".
-        label_smoothing: in [0, 1].
-        t1: temperature of the logarithm, in [0, 1]; below 1 the loss is bounded.
-        t2: temperature of the softmax, in (0, 5]; above 1 heavy-tailed. t1 = t2 = 1 is cross-entropy.
-        from_probabilities: whether `input` holds posteriors.
-    """
-    shape = classic.BiTempered(t1, t2)
-
-    def loss(t: Tensor, y: Tensor) -> Tensor:
-        return _bregman(t, y, shape.t1)
-
-    def head(z: Tensor) -> Tensor:
-        return tempered_nll(z, shape.t2)
-
-    return dense_loss(
-        loss, head, input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-        from_probabilities,
-    )  # fmt: skip
+def _rows(loss: classic.Classic) -> DenseLoss:
+    if isinstance(loss, classic.MeanSquaredError):
+        return _squared_error
+    if isinstance(loss, classic.SquaredHinge):
+        return _squared_hinge
+    if isinstance(loss, classic.BiTempered):
+        t1 = loss.t1
+        return lambda t, y: _bregman(t, y, t1)
+    if isinstance(loss, (classic.SymmetricCrossEntropy, classic.ActivePassive)):
+        forward = _cross_entropy if isinstance(loss, classic.SymmetricCrossEntropy) else _normalised_cross_entropy
+        alpha, beta, clip = loss.alpha, loss.beta, loss.clip
+        return lambda t, y: alpha * forward(t, y) + beta * _reverse_cross_entropy(t, y, clip)
+    raise TypeError(f"no rows are known for {loss!r}")
 
 
 def tempered_nll(z: Tensor, t2: float) -> Tensor:
@@ -173,49 +148,32 @@ def _bregman(t: Tensor, y: Tensor, t1: float) -> Tensor:
     return (gain - (power - torch.exp(-(1 + k) * t)) / (1 + k)).sum(1)
 
 
-class MeanSquaredErrorLoss(CallLoss):
-    """Mean squared error of the probabilities (Keras's), with the call of `torch.nn.CrossEntropyLoss`."""
-
-    member = classic.MeanSquaredError()
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return mean_squared_error(input, target, **self._options())
-
-    def posterior(self, input: Tensor) -> Tensor:
-        """The softmax itself: squared error is a proper score, so its minimiser is the posterior."""
-        return _weighted_posterior(class_nll(input, self.from_probabilities), self.weight, input)
+def _cross_entropy(t: Tensor, y: Tensor) -> Tensor:
+    return terms.weighed(y, t).sum(1)
 
 
-class SquaredHingeLoss(CallLoss):
-    """Squared hinge on the probabilities (Keras's), with the call of `torch.nn.CrossEntropyLoss`."""
-
-    member = classic.SquaredHinge()
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return squared_hinge(input, target, **self._options())
-
-    def posterior(self, input: Tensor) -> Tensor:
-        """Refused.
-
-        Raises:
-            ValueError: the minimiser of this loss does not determine the posteriors.
-        """
-        raise ValueError(f"no posteriors: {self.member.no_posterior}")
+def _normalised_cross_entropy(t: Tensor, y: Tensor) -> Tensor:
+    """`sum_j y_j t_j / sum_k t_k`, an impossible class left out of the second sum; as a target its quotient is 1."""
+    impossible = t == float("inf")
+    finite = torch.where(impossible, torch.zeros_like(t), t)
+    largest = finite.detach().amax(1, keepdim=True)
+    finite = finite / torch.where(largest == 0, torch.ones_like(largest), largest)  # so that the sum does not overflow
+    total = finite.sum(1, keepdim=True)
+    share = finite / torch.where(total == 0, torch.ones_like(total), total)  # a class that is alone costs nothing
+    return (y * torch.where(impossible, torch.ones_like(share), share)).sum(1)
 
 
-class BiTemperedLoss(CallLoss):
-    """Bi-tempered logistic loss (Amid 2019), with the call of `torch.nn.CrossEntropyLoss`.
+def _reverse_cross_entropy(t: Tensor, y: Tensor, clip: float) -> Tensor:
+    """`-sum_j s_j max(log y_j, clip)`."""
+    log_y = torch.log(torch.where(y > 0, y, torch.ones_like(y)))
+    return -(torch.exp(-t) * torch.where(y > 0, log_y, torch.full_like(y, clip)).clamp(min=clip)).sum(1)
 
-    Arguments, shapes and errors: as `CallLoss`.
 
-    Args:
-        t1: temperature of the logarithm, in [0, 1].
-        t2: temperature of the softmax, in (0, 5].
-    """
+class ClassicLoss(Named, CallLoss):
+    """A loss outside the family with a class of its own; arguments, shapes and errors as `CallLoss`, and its shape."""
 
-    member: classic.BiTempered
-    t1 = Shape[float]()
-    t2 = Shape[float]()
+    kind: ClassVar[type[classic.Classic]]
+    member: classic.Classic
 
     def __init__(
         self,
@@ -226,33 +184,124 @@ class BiTemperedLoss(CallLoss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
         *,
-        t1: float = 0.8,
-        t2: float = 1.2,
         from_probabilities: bool = False,
+        **shape: float,
     ) -> None:
         super().__init__(
             weight, size_average, ignore_index, reduce, reduction, label_smoothing,
             from_probabilities=from_probabilities,
         )  # fmt: skip
-        self.member = classic.BiTempered(t1, t2)
+        self.member = self.kind(**shape)
 
     def _shape_repr(self) -> list[str]:
-        return [f"t1={self.t1!r}", f"t2={self.t2!r}"]
+        return [f"{key}={value!r}" for key, value in self.member.parameters().items()]
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return bi_tempered_loss(input, target, t1=self.t1, t2=self.t2, **self._options())
+        return classic_loss(self.member, input, target, **self._options())
 
     def posterior(self, input: Tensor) -> Tensor:
-        """The tempered softmax: the loss is a proper score of it."""
+        """Class probabilities from a network trained with this loss: its own softmax, where it is a proper score.
+
+        Raises:
+            ValueError: the minimiser of this loss does not determine the posteriors.
+        """
+        if self.no_posterior:
+            raise ValueError(f"no posteriors: {self.no_posterior}")
+        t = self._nll(input)
+        if self.weight is not None:
+            if bool((self.weight <= 0).any()):
+                raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
+            t = t + torch.log(self.weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
+        return normalised(-t, input)
+
+    def _nll(self, input: Tensor) -> Tensor:
+        return class_nll(input, self.from_probabilities)
+
+
+class MeanSquaredErrorLoss(ClassicLoss):
+    """Mean squared error of the probabilities, `mean_j (s_j - y_j)^2` (Keras's)."""
+
+    kind = classic.MeanSquaredError
+
+
+class SquaredHingeLoss(ClassicLoss):
+    """Squared hinge on the probabilities, `mean_j max(0, 1 - (2 y_j - 1) s_j)^2` (Keras's)."""
+
+    kind = classic.SquaredHinge
+
+
+class BiTemperedLoss(ClassicLoss):
+    """Bi-tempered logistic loss (Amid, Warmuth, Anil & Koren 2019, eq. 5): a divergence of the tempered softmax.
+
+    Args:
+        t1: temperature of the logarithm, in [0, 1]; below 1 the loss is bounded.
+        t2: temperature of the softmax, in (0, 5]; above 1 heavy-tailed. t1 = t2 = 1 is cross-entropy.
+    """
+
+    kind = classic.BiTempered
+    member: classic.BiTempered
+    t1 = Shape[float]()
+    t2 = Shape[float]()
+
+    def _nll(self, input: Tensor) -> Tensor:
         if self.from_probabilities:
-            return _weighted_posterior(class_nll(input, True), self.weight, input)
-        z = input.unsqueeze(0) if input.dim() == 1 else input
-        return _weighted_posterior(tempered_nll(z, self.t2), self.weight, input)
+            return class_nll(input, True)
+        return tempered_nll(input.unsqueeze(0) if input.dim() == 1 else input, self.t2)
 
 
-def _weighted_posterior(t: Tensor, weight: Tensor | None, like: Tensor) -> Tensor:
-    if weight is not None:
-        if bool((weight <= 0).any()):
-            raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
-        t = t + torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
-    return normalised(-t, like)
+class SmoothedCrossEntropyLoss(ClassicLoss):
+    """Cross-entropy with label smoothing (Szegedy 2016): `CrossEntropyLoss(label_smoothing=epsilon)` by a spec.
+
+    Args:
+        epsilon: in [0, 1]. With `label_smoothing` too it smooths twice: by `1 - (1 - epsilon) (1 - label_smoothing)`.
+    """
+
+    kind = classic.SmoothedCrossEntropy
+    epsilon = Shape[float]()
+
+
+class SymmetricCrossEntropyLoss(ClassicLoss):
+    """Symmetric cross-entropy, `alpha sum_j y_j t_j - beta sum_j s_j max(log y_j, clip)` (Wang 2019).
+
+    Args:
+        alpha: of cross-entropy, in [0, inf).
+        beta: of reverse cross-entropy, in [0, inf).
+        clip: what log 0 is taken as, in (-inf, 0].
+    """
+
+    kind = classic.SymmetricCrossEntropy
+    member: classic.SymmetricCrossEntropy
+    alpha = Shape[float]()
+    beta = Shape[float]()
+    clip = Shape[float]()
+
+    @property
+    def no_posterior(self) -> str:
+        if self.label_smoothing and self.member.beta * self.member.clip:
+            return "sce is a function of p for class indices alone, and these were smoothed"
+        return self.member.no_posterior
+
+    def posterior(self, input: Tensor) -> Tensor:
+        """Calibrated class probabilities from a network trained on class indices, by the map of Poly-1.
+
+        Raises:
+            ValueError: the loss is linear in p, or was used with label smoothing.
+        """
+        if self.no_posterior:
+            raise ValueError(f"no posteriors: {self.no_posterior}")
+        return posterior(self.member.one_hot, input, weight=self.weight, from_probabilities=self.from_probabilities)
+
+
+class ActivePassiveLoss(ClassicLoss):
+    """Active-passive loss NCE + RCE, `alpha sum_j y_j t_j / sum_k t_k - beta sum_j s_j max(log y_j, clip)` (Ma 2020).
+
+    Args:
+        alpha: of normalised cross-entropy, in [0, inf).
+        beta: of reverse cross-entropy, in [0, inf).
+        clip: what log 0 is taken as, in (-inf, 0].
+    """
+
+    kind = classic.ActivePassive
+    alpha = Shape[float]()
+    beta = Shape[float]()
+    clip = Shape[float]()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Generic, TypeVar, overload
+import inspect
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from torch import Tensor, nn
 
@@ -35,6 +36,33 @@ class Shape(Generic[_V]):
 
     def __set__(self, module: nn.Module, value: _V) -> None:
         object.__setattr__(module, "member", replace(module.member, **{self.name: value}))  # type: ignore[type-var]
+
+
+def with_shape(function: Any, kind: type[Loss]) -> inspect.Signature:
+    """The signature of a function with the parameters of a loss in the place of its `**shape`."""
+    signature = inspect.signature(function)
+    own = list(signature.parameters.values())
+    if not own or own[-1].kind is not inspect.Parameter.VAR_KEYWORD:
+        return signature
+    shape = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(kind)
+    ]
+    plain = [p for p in own[:-1] if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    return signature.replace(parameters=[*plain, *shape, *own[len(plain) : -1]])
+
+
+class Named(nn.Module):
+    """A loss with a class of its own: `kind` says which, and the parameters of `kind` are its keyword arguments."""
+
+    kind: ClassVar[type[Loss]]
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if hasattr(cls, "kind"):
+            signature = with_shape(cls.__init__, cls.kind)
+            cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def _check_member(member: object) -> None:
@@ -228,3 +256,43 @@ class BinaryFlexibleLoss(nn.Module):
             ValueError: this loss does not determine the posteriors.
         """
         return binary_posterior(self.member, input, pos_weight=self.pos_weight)
+
+
+class MemberLoss(Named, FlexibleLoss):
+    """A member of the family with a class of its own; arguments, shapes and errors as `FlexibleLoss`, and its shape."""
+
+    kind: ClassVar[type[Member]]
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        from_probabilities: bool = False,
+        **shape: float,
+    ) -> None:
+        super().__init__(
+            self.kind(**shape), weight, size_average, ignore_index, reduce, reduction, label_smoothing,
+            from_probabilities=from_probabilities,
+        )  # fmt: skip
+
+
+class BinaryMemberLoss(Named, BinaryFlexibleLoss):
+    """The binary form of it; arguments, shapes and errors as `BinaryFlexibleLoss`, and its shape."""
+
+    kind: ClassVar[type[Member]]
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+        **shape: float,
+    ) -> None:
+        super().__init__(self.kind(**shape), weight, size_average, reduce, reduction, pos_weight)

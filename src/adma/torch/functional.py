@@ -1,27 +1,44 @@
 """The losses as functions, each with the call of `torch.nn.functional.cross_entropy`.
 
 `p` is the true class's probability, `t = -log p`. All take logits (C), (N, C) or (N, C, d1, ...), a target of
-class indices or class probabilities, and torch's options; `flexible_loss`, which they all are, documents them.
-The binary ones have the call of `torch.nn.functional.binary_cross_entropy_with_logits`.
+class indices or class probabilities, and torch's options; `flexible_loss`, which the members of the family are,
+documents them. The binary ones have the call of `torch.nn.functional.binary_cross_entropy_with_logits`. A loss's own
+parameters are keyword arguments; `help` and `inspect.signature` tell them.
+
+>>> import torch
+>>> logits, target = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])
+>>> round(adma_loss(logits, target, a=0.26, label_smoothing=0.1).item(), 4)
+0.1765
 """
 
 from __future__ import annotations
 
-import math
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from adma import family
+from adma import asymmetric, classic, family, taylor
+from adma.family import Loss, Member
 from adma.torch.binary import binary_flexible_loss
-from adma.torch.classic import bi_tempered_loss, mean_squared_error, squared_hinge
+from adma.torch.classic import classic_loss
 from adma.torch.engine import flexible_loss
+from adma.torch.flexible import with_shape
 from adma.torch.posterior import binary_posterior, posterior
 
 __all__ = [
+    "active_passive_loss",
     "adma_loss",
+    "asymmetric_exponential_loss",
+    "asymmetric_generalized_cross_entropy",
+    "asymmetric_unhinged_loss",
     "bi_tempered_loss",
     "binary_adma_loss",
+    "binary_asymmetric_exponential_loss",
+    "binary_asymmetric_generalized_cross_entropy",
+    "binary_asymmetric_unhinged_loss",
     "binary_cross_entropy",
     "binary_flexible_loss",
     "binary_focal_loss",
@@ -29,6 +46,7 @@ __all__ = [
     "binary_mean_absolute_error",
     "binary_poly1_loss",
     "binary_posterior",
+    "binary_taylor_cross_entropy",
     "cross_entropy",
     "flexible_loss",
     "focal_loss",
@@ -37,339 +55,139 @@ __all__ = [
     "mean_squared_error",
     "poly1_loss",
     "posterior",
+    "smoothed_cross_entropy",
     "squared_hinge",
+    "symmetric_cross_entropy",
+    "taylor_cross_entropy",
 ]
 
 
-def _adma(a: float, base: float, normalize: bool) -> family.Adma:
-    if torch.compiler.is_compiling():  # which cannot trace a warning
-        return family.Adma().bind(**family.Adma.checked(a, base, normalize))
-    return family.Adma(a, base, normalize)
+class LossFunction(Protocol):
+    """The call of `torch.nn.functional.cross_entropy`, and a loss's own parameters."""
+
+    def __call__(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        from_probabilities: bool = False,
+        **shape: float,
+    ) -> Tensor: ...
 
 
-def cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Cross-entropy, `t`.
+class BinaryLossFunction(Protocol):
+    """The call of `torch.nn.functional.binary_cross_entropy_with_logits`, and a loss's own parameters."""
 
-    The same as torch's own, but for the mean over nothing, which is 0.
+    def __call__(
+        self,
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+        **shape: float,
+    ) -> Tensor: ...
 
-    Shapes, options, result and errors: as `flexible_loss`.
-    """
-    return flexible_loss(
-        family.CrossEntropy(),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
+
+def _make(kind: type[Loss], shape: dict[str, Any]) -> Any:
+    if kind is family.Adma and torch.compiler.is_compiling():  # which cannot trace its warning
+        plain = family.Adma()
+        return plain.bind(**family.Adma.checked(**{**plain.parameters(), **shape}))
+    return kind(**shape)
+
+
+def _named(function: Any, name: str, kind: type[Loss], call: str) -> Any:
+    """`function` with a name, the signature and the documentation of a loss."""
+    said, _, arguments = inspect.cleandoc(kind.__doc__ or "").partition("\n\nArgs:\n")
+    function.__name__ = function.__qualname__ = name
+    function.__signature__ = with_shape(function, kind)
+    function.__doc__ = f"{said}\n\nShapes, options, result and errors: as `{call}`.\n" + (
+        f"\nArgs:\n{arguments}\n" if arguments else ""
     )
+    return function
 
 
-def adma_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    a: float = 0.26,
-    base: float = math.e,
-    normalize: bool = False,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5).
+def _multiclass(name: str, kind: type[Member] | type[classic.Classic]) -> LossFunction:
+    compute: Callable[..., Tensor] = flexible_loss if issubclass(kind, Member) else classic_loss
 
-    Shapes, options, result and errors: as `flexible_loss`.
+    def function(
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        ignore_index: int = -100,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        *,
+        from_probabilities: bool = False,
+        **shape: float,
+    ) -> Tensor:
+        return compute(
+            _make(kind, shape), input, target, weight, size_average, ignore_index, reduce, reduction,
+            label_smoothing, from_probabilities=from_probabilities,
+        )  # fmt: skip
 
-    Args:
-        a: scaling factor, in (0, inf); convex in p up to `1 / (1 + ln base)`, 1/2 for base e.
-        base: b, in (1, inf).
-        normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
-    """
-    return flexible_loss(
-        _adma(a, base, normalize),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
-    )
+    named: LossFunction = _named(function, name, kind, "flexible_loss")
+    return named
 
 
-def generalized_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    q: float = 0.7,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018).
+def _binary(name: str, kind: type[Member]) -> BinaryLossFunction:
+    def function(
+        input: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+        **shape: float,
+    ) -> Tensor:
+        return binary_flexible_loss(
+            _make(kind, shape), input, target, weight, size_average, reduce, reduction, pos_weight
+        )
 
-    Shapes, options, result and errors: as `flexible_loss`.
-
-    Args:
-        q: in (0, 1].
-    """
-    return flexible_loss(
-        family.GeneralizedCrossEntropy(q),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
-    )
+    named: BinaryLossFunction = _named(function, name, kind, "binary_flexible_loss")
+    return named
 
 
-def mean_absolute_error(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017).
+cross_entropy = _multiclass("cross_entropy", family.CrossEntropy)
+adma_loss = _multiclass("adma_loss", family.Adma)
+generalized_cross_entropy = _multiclass("generalized_cross_entropy", family.GeneralizedCrossEntropy)
+mean_absolute_error = _multiclass("mean_absolute_error", family.MeanAbsoluteError)
+focal_loss = _multiclass("focal_loss", family.Focal)
+poly1_loss = _multiclass("poly1_loss", family.Poly1)
+taylor_cross_entropy = _multiclass("taylor_cross_entropy", taylor.TaylorCrossEntropy)
+asymmetric_generalized_cross_entropy = _multiclass(
+    "asymmetric_generalized_cross_entropy", asymmetric.AsymmetricGeneralizedCrossEntropy
+)
+asymmetric_unhinged_loss = _multiclass("asymmetric_unhinged_loss", asymmetric.AsymmetricUnhinged)
+asymmetric_exponential_loss = _multiclass("asymmetric_exponential_loss", asymmetric.AsymmetricExponential)
 
-    Shapes, options, result and errors: as `flexible_loss`.
-    """
-    return flexible_loss(
-        family.MeanAbsoluteError(),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
-    )
+mean_squared_error = _multiclass("mean_squared_error", classic.MeanSquaredError)
+squared_hinge = _multiclass("squared_hinge", classic.SquaredHinge)
+bi_tempered_loss = _multiclass("bi_tempered_loss", classic.BiTempered)
+smoothed_cross_entropy = _multiclass("smoothed_cross_entropy", classic.SmoothedCrossEntropy)
+symmetric_cross_entropy = _multiclass("symmetric_cross_entropy", classic.SymmetricCrossEntropy)
+active_passive_loss = _multiclass("active_passive_loss", classic.ActivePassive)
 
-
-def focal_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    gamma: float = 2.0,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Focal loss, `(1 - p)^gamma t` (Lin 2017).
-
-    Shapes, options, result and errors: as `flexible_loss`.
-
-    Args:
-        gamma: in [0, inf).
-    """
-    return flexible_loss(
-        family.Focal(gamma),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
-    )
-
-
-def poly1_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    ignore_index: int = -100,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    *,
-    epsilon: float = 1.0,
-    from_probabilities: bool = False,
-) -> Tensor:
-    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022).
-
-    Shapes, options, result and errors: as `flexible_loss`.
-
-    Args:
-        epsilon: in [-1, inf).
-    """
-    return flexible_loss(
-        family.Poly1(epsilon),
-        input,
-        target,
-        weight,
-        size_average,
-        ignore_index,
-        reduce,
-        reduction,
-        label_smoothing,
-        from_probabilities=from_probabilities,
-    )
-
-
-def binary_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy, `t`, of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-    """
-    member = family.CrossEntropy()
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
-
-
-def binary_adma_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-    *,
-    a: float = 0.26,
-    base: float = math.e,
-    normalize: bool = False,
-) -> Tensor:
-    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5), of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-
-    Args:
-        a: scaling factor, in (0, inf); convex in p up to `1 / (1 + ln base)`, 1/2 for base e.
-        base: b, in (1, inf).
-        normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
-    """
-    member = _adma(a, base, normalize)
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
-
-
-def binary_generalized_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-    *,
-    q: float = 0.7,
-) -> Tensor:
-    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018), of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-
-    Args:
-        q: in (0, 1].
-    """
-    member = family.GeneralizedCrossEntropy(q)
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
-
-
-def binary_mean_absolute_error(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-) -> Tensor:
-    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017), of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-    """
-    member = family.MeanAbsoluteError()
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
-
-
-def binary_focal_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-    *,
-    gamma: float = 2.0,
-) -> Tensor:
-    """Focal loss, `(1 - p)^gamma t` (Lin 2017), of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-
-    Args:
-        gamma: in [0, inf).
-    """
-    member = family.Focal(gamma)
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
-
-
-def binary_poly1_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    pos_weight: Tensor | None = None,
-    *,
-    epsilon: float = 1.0,
-) -> Tensor:
-    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022), of binary labels with one logit each.
-
-    Shapes, options, result and errors: as `binary_flexible_loss`.
-
-    Args:
-        epsilon: in [-1, inf).
-    """
-    member = family.Poly1(epsilon)
-    return binary_flexible_loss(member, input, target, weight, size_average, reduce, reduction, pos_weight)
+binary_cross_entropy = _binary("binary_cross_entropy", family.CrossEntropy)
+binary_adma_loss = _binary("binary_adma_loss", family.Adma)
+binary_generalized_cross_entropy = _binary("binary_generalized_cross_entropy", family.GeneralizedCrossEntropy)
+binary_mean_absolute_error = _binary("binary_mean_absolute_error", family.MeanAbsoluteError)
+binary_focal_loss = _binary("binary_focal_loss", family.Focal)
+binary_poly1_loss = _binary("binary_poly1_loss", family.Poly1)
+binary_taylor_cross_entropy = _binary("binary_taylor_cross_entropy", taylor.TaylorCrossEntropy)
+binary_asymmetric_generalized_cross_entropy = _binary(
+    "binary_asymmetric_generalized_cross_entropy", asymmetric.AsymmetricGeneralizedCrossEntropy
+)
+binary_asymmetric_unhinged_loss = _binary("binary_asymmetric_unhinged_loss", asymmetric.AsymmetricUnhinged)
+binary_asymmetric_exponential_loss = _binary("binary_asymmetric_exponential_loss", asymmetric.AsymmetricExponential)

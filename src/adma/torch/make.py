@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from adma import classic, family
 from adma.family import Loss, Member
 from adma.spec import parse
-from adma.torch import modules
-from adma.torch.classic import BiTemperedLoss, MeanSquaredErrorLoss, SquaredHingeLoss
-from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
+from adma.torch import classic, modules
+from adma.torch.flexible import BinaryFlexibleLoss, BinaryMemberLoss, FlexibleLoss, MemberLoss, Named
+
+
+def _by_kind(module: ModuleType, base: type[Named]) -> dict[type[Loss], type[Named]]:
+    """The classes of a module that stand for one loss each."""
+    classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+    return {cls.kind: cls for cls in classes if hasattr(cls, "kind")}
+
 
 # a member registered from outside has no class of its own: it becomes a FlexibleLoss
-_MODULES: dict[type[Loss], tuple[type[nn.Module], type[nn.Module] | None]] = {
-    family.CrossEntropy: (modules.CrossEntropyLoss, modules.BinaryCrossEntropyLoss),
-    family.Adma: (modules.AdmaLoss, modules.BinaryAdmaLoss),
-    family.GeneralizedCrossEntropy: (
-        modules.GeneralizedCrossEntropyLoss,
-        modules.BinaryGeneralizedCrossEntropyLoss,
-    ),
-    family.MeanAbsoluteError: (modules.MeanAbsoluteErrorLoss, modules.BinaryMeanAbsoluteErrorLoss),
-    family.Focal: (modules.FocalLoss, modules.BinaryFocalLoss),
-    family.Poly1: (modules.Poly1Loss, modules.BinaryPoly1Loss),
-    classic.MeanSquaredError: (MeanSquaredErrorLoss, None),
-    classic.SquaredHinge: (SquaredHingeLoss, None),
-    classic.BiTempered: (BiTemperedLoss, None),
-}
+_MULTICLASS = {**_by_kind(modules, MemberLoss), **_by_kind(classic, classic.ClassicLoss)}
+_BINARY = _by_kind(modules, BinaryMemberLoss)
 
 
 def make_loss(spec: str | Loss, *, binary: bool = False, **options: Any) -> nn.Module:
@@ -46,12 +40,11 @@ def make_loss(spec: str | Loss, *, binary: bool = False, **options: Any) -> nn.M
         AdmaLoss(a=0.3, base=2.718281828459045, normalize=False, label_smoothing=0.1)
     """
     loss = spec if isinstance(spec, Loss) else parse(spec)
-    own = _MODULES.get(type(loss))
+    own = (_BINARY if binary else _MULTICLASS).get(type(loss))
     if own is not None:
-        module = own[1] if binary else own[0]
-        if module is None:
-            raise ValueError(f"{loss.name} has no binary form; give the network two logits and leave binary out")
-        return module(**loss.parameters(), **options)
+        return own(**loss.parameters(), **options)
     if isinstance(loss, Member):
         return (BinaryFlexibleLoss if binary else FlexibleLoss)(loss, **options)
+    if binary and type(loss) in _MULTICLASS:
+        raise ValueError(f"{loss.name} has no binary form; give the network two logits and leave binary out")
     raise ValueError(f"{loss.name} has no PyTorch form: only members of the family can be registered from outside")

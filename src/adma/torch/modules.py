@@ -1,249 +1,32 @@
-"""The losses as modules: each a drop-in for `torch.nn.CrossEntropyLoss`, or `torch.nn.BCEWithLogitsLoss`.
+"""The members of the family as modules: drop-ins for `torch.nn.CrossEntropyLoss`, or `torch.nn.BCEWithLogitsLoss`.
+
+Their call, shapes and errors are those of `FlexibleLoss` and `BinaryFlexibleLoss`; the parameters of a member are
+keyword arguments, and attributes to read and to set. `p` is the true class's probability, `t = -log p`.
 
 >>> import torch, adma
 >>> loss_fn = adma.AdmaLoss(a=0.26)
 >>> loss_fn
 AdmaLoss(a=0.26, base=2.718281828459045, normalize=False)
+>>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
+0
+>>> adma.BinaryTaylorCrossEntropyLoss(order=3)(torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0])).ndim
+0
 """
 
 from __future__ import annotations
 
-import math
-
-import torch  # noqa: F401  (used by the examples)
-from torch import Tensor
-
-from adma import family
-from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss, Shape
+from adma import asymmetric, family, taylor
+from adma.torch.flexible import BinaryMemberLoss, MemberLoss, Shape
 
 
-class CrossEntropyLoss(FlexibleLoss):
-    """Cross-entropy, `t`; drop-in for `torch.nn.CrossEntropyLoss`.
+class CrossEntropyLoss(MemberLoss):
+    """Cross-entropy, `t`: the same as torch's own, but for the mean over nothing, which is 0."""
 
-    The same as torch's own, but for the mean over nothing, which is 0.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Example:
-        >>> loss_fn = CrossEntropyLoss()
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.CrossEntropy()
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
+    kind = family.CrossEntropy
 
 
-class AdmaLoss(FlexibleLoss):
-    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5); drop-in for `torch.nn.CrossEntropyLoss`.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Args:
-        a: scaling factor, in (0, inf); convex in p up to `1 / (1 + ln base)`, 1/2 for base e.
-        base: b, in (1, inf).
-        normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
-
-    Example:
-        >>> loss_fn = AdmaLoss(a=0.26)
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    a = Shape[float]()
-    base = Shape[float]()
-    normalize = Shape[bool]()
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        a: float = 0.26,
-        base: float = math.e,
-        normalize: bool = False,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.Adma(a, base, normalize)
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
-
-
-class GeneralizedCrossEntropyLoss(FlexibleLoss):
-    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018); drop-in for `torch.nn.CrossEntropyLoss`.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Args:
-        q: in (0, 1].
-
-    Example:
-        >>> loss_fn = GeneralizedCrossEntropyLoss(q=0.7)
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    q = Shape[float]()
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        q: float = 0.7,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.GeneralizedCrossEntropy(q)
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
-
-
-class MeanAbsoluteErrorLoss(FlexibleLoss):
-    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017); drop-in for `torch.nn.CrossEntropyLoss`.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Example:
-        >>> loss_fn = MeanAbsoluteErrorLoss()
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.MeanAbsoluteError()
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
-
-
-class FocalLoss(FlexibleLoss):
-    """Focal loss, `(1 - p)^gamma t` (Lin 2017); drop-in for `torch.nn.CrossEntropyLoss`.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Args:
-        gamma: in [0, inf).
-
-    Example:
-        >>> loss_fn = FocalLoss(gamma=2.0)
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    gamma = Shape[float]()
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        gamma: float = 2.0,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.Focal(gamma)
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
-
-
-class Poly1Loss(FlexibleLoss):
-    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022); drop-in for `torch.nn.CrossEntropyLoss`.
-
-    Arguments, shapes and errors: as `FlexibleLoss`.
-
-    Args:
-        epsilon: in [-1, inf).
-
-    Example:
-        >>> loss_fn = Poly1Loss(epsilon=1.0)
-        >>> loss_fn(torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])).ndim
-        0
-    """
-
-    epsilon = Shape[float]()
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        ignore_index: int = -100,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        *,
-        epsilon: float = 1.0,
-        from_probabilities: bool = False,
-    ) -> None:
-        member = family.Poly1(epsilon)
-        super().__init__(
-            member, weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
-        )  # fmt: skip
-
-
-class BinaryCrossEntropyLoss(BinaryFlexibleLoss):
-    """Cross-entropy, `t`; one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
-    """
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-    ) -> None:
-        super().__init__(family.CrossEntropy(), weight, size_average, reduce, reduction, pos_weight)
-
-
-class BinaryAdmaLoss(BinaryFlexibleLoss):
-    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5); one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
+class AdmaLoss(MemberLoss):
+    """Adma, `b - b^(p^a)` (A. Shrivastava 2020, eq. 5).
 
     Args:
         a: scaling factor, in (0, inf); convex in p up to `1 / (1 + ln base)`, 1/2 for base e.
@@ -251,109 +34,169 @@ class BinaryAdmaLoss(BinaryFlexibleLoss):
         normalize: divide by `a ln(b) b`, so that the slope at p = 1 is 1, as cross-entropy's.
     """
 
+    kind = family.Adma
     a = Shape[float]()
     base = Shape[float]()
     normalize = Shape[bool]()
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-        *,
-        a: float = 0.26,
-        base: float = math.e,
-        normalize: bool = False,
-    ) -> None:
-        super().__init__(family.Adma(a, base, normalize), weight, size_average, reduce, reduction, pos_weight)
 
-
-class BinaryGeneralizedCrossEntropyLoss(BinaryFlexibleLoss):
-    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018); one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
+class GeneralizedCrossEntropyLoss(MemberLoss):
+    """Generalised cross-entropy, `(1 - p^q) / q` (Zhang & Sabuncu 2018).
 
     Args:
         q: in (0, 1].
     """
 
+    kind = family.GeneralizedCrossEntropy
     q = Shape[float]()
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-        *,
-        q: float = 0.7,
-    ) -> None:
-        super().__init__(family.GeneralizedCrossEntropy(q), weight, size_average, reduce, reduction, pos_weight)
+
+class MeanAbsoluteErrorLoss(MemberLoss):
+    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017)."""
+
+    kind = family.MeanAbsoluteError
 
 
-class BinaryMeanAbsoluteErrorLoss(BinaryFlexibleLoss):
-    """Mean absolute error of the probabilities, `2 (1 - p)` (Ghosh 2017); one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
-    """
-
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-    ) -> None:
-        super().__init__(family.MeanAbsoluteError(), weight, size_average, reduce, reduction, pos_weight)
-
-
-class BinaryFocalLoss(BinaryFlexibleLoss):
-    """Focal loss, `(1 - p)^gamma t` (Lin 2017); one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
+class FocalLoss(MemberLoss):
+    """Focal loss, `(1 - p)^gamma t` (Lin 2017).
 
     Args:
         gamma: in [0, inf).
     """
 
+    kind = family.Focal
     gamma = Shape[float]()
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-        *,
-        gamma: float = 2.0,
-    ) -> None:
-        super().__init__(family.Focal(gamma), weight, size_average, reduce, reduction, pos_weight)
 
-
-class BinaryPoly1Loss(BinaryFlexibleLoss):
-    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022); one logit a label, as `BCEWithLogitsLoss`.
-
-    Arguments, shapes and errors: as `BinaryFlexibleLoss`.
+class Poly1Loss(MemberLoss):
+    """Poly-1 cross-entropy, `t + epsilon (1 - p)` (Leng 2022).
 
     Args:
         epsilon: in [-1, inf).
     """
 
+    kind = family.Poly1
     epsilon = Shape[float]()
 
-    def __init__(
-        self,
-        weight: Tensor | None = None,
-        size_average: bool | None = None,
-        reduce: bool | None = None,
-        reduction: str = "mean",
-        pos_weight: Tensor | None = None,
-        *,
-        epsilon: float = 1.0,
-    ) -> None:
-        super().__init__(family.Poly1(epsilon), weight, size_average, reduce, reduction, pos_weight)
+
+class TaylorCrossEntropyLoss(MemberLoss):
+    """Taylor cross-entropy, `sum_(i = 1..order) (1 - p)^i / i` (Feng 2020).
+
+    Args:
+        order: a whole number in [1, 1000].
+    """
+
+    kind = taylor.TaylorCrossEntropy
+    order = Shape[int]()
+
+
+class AsymmetricGeneralizedCrossEntropyLoss(MemberLoss):
+    """Asymmetric generalised cross-entropy, `((a + 1)^q - (a + p)^q) / q` (Zhou 2021).
+
+    Args:
+        a: in (0, inf).
+        q: in (0, inf); convex in p up to 1.
+    """
+
+    kind = asymmetric.AsymmetricGeneralizedCrossEntropy
+    a = Shape[float]()
+    q = Shape[float]()
+
+
+class AsymmetricUnhingedLoss(MemberLoss):
+    """Asymmetric unhinged loss, `((a - p)^q - (a - 1)^q) / q` (Zhou 2021).
+
+    Args:
+        a: in (1, inf).
+        q: in (0, inf); convex in p from 1 on.
+    """
+
+    kind = asymmetric.AsymmetricUnhinged
+    a = Shape[float]()
+    q = Shape[float]()
+
+
+class AsymmetricExponentialLoss(MemberLoss):
+    """Asymmetric exponential loss, `exp(-p / a) - exp(-1 / a)` (Zhou 2021), less its value at p = 1.
+
+    Args:
+        a: in (0, inf).
+    """
+
+    kind = asymmetric.AsymmetricExponential
+    a = Shape[float]()
+
+
+class BinaryCrossEntropyLoss(BinaryMemberLoss):
+    """Cross-entropy of binary labels, one logit each: torch's own, but for the mean over nothing, which is 0."""
+
+    kind = family.CrossEntropy
+
+
+class BinaryAdmaLoss(BinaryMemberLoss):
+    """Adma of binary labels, one logit each; `a`, `base` and `normalize` as `AdmaLoss`."""
+
+    kind = family.Adma
+    a = Shape[float]()
+    base = Shape[float]()
+    normalize = Shape[bool]()
+
+
+class BinaryGeneralizedCrossEntropyLoss(BinaryMemberLoss):
+    """Generalised cross-entropy of binary labels, one logit each; `q` as `GeneralizedCrossEntropyLoss`."""
+
+    kind = family.GeneralizedCrossEntropy
+    q = Shape[float]()
+
+
+class BinaryMeanAbsoluteErrorLoss(BinaryMemberLoss):
+    """Mean absolute error, `2 (1 - p)`, of binary labels, one logit each."""
+
+    kind = family.MeanAbsoluteError
+
+
+class BinaryFocalLoss(BinaryMemberLoss):
+    """Focal loss of binary labels, one logit each; `gamma` as `FocalLoss`."""
+
+    kind = family.Focal
+    gamma = Shape[float]()
+
+
+class BinaryPoly1Loss(BinaryMemberLoss):
+    """Poly-1 cross-entropy of binary labels, one logit each; `epsilon` as `Poly1Loss`."""
+
+    kind = family.Poly1
+    epsilon = Shape[float]()
+
+
+class BinaryTaylorCrossEntropyLoss(BinaryMemberLoss):
+    """Taylor cross-entropy of binary labels, one logit each; `order` as `TaylorCrossEntropyLoss`."""
+
+    kind = taylor.TaylorCrossEntropy
+    order = Shape[int]()
+
+
+class BinaryAsymmetricGeneralizedCrossEntropyLoss(BinaryMemberLoss):
+    """Asymmetric generalised cross-entropy of binary labels, one logit each.
+
+    `a` and `q` as `AsymmetricGeneralizedCrossEntropyLoss`.
+    """
+
+    kind = asymmetric.AsymmetricGeneralizedCrossEntropy
+    a = Shape[float]()
+    q = Shape[float]()
+
+
+class BinaryAsymmetricUnhingedLoss(BinaryMemberLoss):
+    """Asymmetric unhinged loss of binary labels, one logit each; `a` and `q` as `AsymmetricUnhingedLoss`."""
+
+    kind = asymmetric.AsymmetricUnhinged
+    a = Shape[float]()
+    q = Shape[float]()
+
+
+class BinaryAsymmetricExponentialLoss(BinaryMemberLoss):
+    """Asymmetric exponential loss of binary labels, one logit each; `a` as `AsymmetricExponentialLoss`."""
+
+    kind = asymmetric.AsymmetricExponential
+    a = Shape[float]()
