@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import exact
-from adma import family, spec
+from adma import asymmetric, family, spec, taylor
 from adma.family import Member
 from adma.testing import check_member
 
@@ -39,6 +39,14 @@ def extremes():
             family.Poly1(-0.5),
             family.Poly1(0.0),
             family.Poly1(10.0),
+            taylor.TaylorCrossEntropy(1),
+            taylor.TaylorCrossEntropy(30),
+            asymmetric.AsymmetricGeneralizedCrossEntropy(1e-3, 0.1),
+            asymmetric.AsymmetricGeneralizedCrossEntropy(10.0, 4.0),
+            asymmetric.AsymmetricUnhinged(1.01, 0.1),
+            asymmetric.AsymmetricUnhinged(10.0, 4.0),
+            asymmetric.AsymmetricExponential(0.05),
+            asymmetric.AsymmetricExponential(100.0),
         ]
 
 
@@ -92,6 +100,15 @@ def test_a_member_may_leave_the_default_namespace_out():
     assert Bare(0.5).supremum == 1.0
     assert Bare(0.5).slope_at_zero == 0.5
     assert Bare(0.5).convex
+
+
+def test_what_a_member_does_not_say_of_itself_is_looked_at():
+    assert Half(0.3).steep
+    assert Half(0.3).no_posterior == ""
+    assert not Half(1.0).steep  # linear in p
+    assert "probability 0, for every class whose posterior is below a threshold" in Half(1.0).no_posterior
+    for member in exact.MEMBERS:
+        assert Member.steep.fget(member) == member.steep or not member.convex
 
 
 # -- what is broken, each for its own reason ----------------------------------------------------------------
@@ -234,6 +251,24 @@ class ClaimsPosterior(Member):
 
 
 @dataclass(frozen=True)
+class ClaimsPosteriorBelowAThreshold(Member):
+    """Taylor cross-entropy of order 2: convex, and its minimiser is 0 for every class of a small posterior."""
+
+    def psi(self, t, xp=numpy):
+        return -xp.expm1(-t) + 0.5 * xp.expm1(-t) ** 2
+
+    def slope(self, t, xp=numpy):
+        return xp.exp(-t) * (1.0 - xp.expm1(-t))
+
+    def log_slope(self, t, xp=numpy):
+        return xp.log(1.0 - xp.expm1(-t)) - t
+
+    @property
+    def no_posterior(self):
+        return ""
+
+
+@dataclass(frozen=True)
 class NumpyOnly(Half):
     def psi(self, t, xp=numpy):
         return -0.5 * numpy.expm1(-self.q * numpy.asarray(t)) / self.q
@@ -258,6 +293,7 @@ BROKEN = [
     (WrongLogSlope(), r"log_slope must be the logarithm of slope: at t = "),
     (ClaimsConvex(), r"convex is claimed, but log\(-dL/dp\) falls with t"),
     (ClaimsPosterior(), r"the posterior map must lead back"),
+    (ClaimsPosteriorBelowAThreshold(), r"posteriors are claimed, but -dL/dp stays bounded"),
 ]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import adma
 import exact
-from adma import _check, classic, family
+from adma import _check, asymmetric, classic, family, spec, taylor
 
 INF, NAN, E = math.inf, math.nan, math.e
 
@@ -32,6 +32,15 @@ REALS = [
     (family.GeneralizedCrossEntropy, "q", "(0, 1]", [5e-324, 0.7, 1, 1.0], [0, math.nextafter(1, 2), 2, -0.1]),
     (family.Focal, "gamma", "[0, inf)", [0, 0.0, 5e-324, 2, 1e3], [-5e-324, -1]),
     (family.Poly1, "epsilon", "[-1, inf)", [-1, -1.0, 0, 1e3], [math.nextafter(-1, -2), -2]),
+    (asymmetric.AsymmetricGeneralizedCrossEntropy, "a", "(0, inf)", [5e-324, 0.1, 10, 1e150], [0, -1]),
+    (asymmetric.AsymmetricGeneralizedCrossEntropy, "q", "(0, inf)", [5e-324, 0.5, 1, 100], [0, -0.1]),
+    (asymmetric.AsymmetricUnhinged, "a", "(1, inf)", [math.nextafter(1, 2), 1.5, 1e300], [1, 0.5, -2]),
+    (asymmetric.AsymmetricUnhinged, "q", "(0, inf)", [5e-324, 0.5, 1, 100], [0, -0.1]),
+    (asymmetric.AsymmetricExponential, "a", "(0, inf)", [5e-324, 0.1, 10, 1e300], [0, -1]),
+    (classic.SmoothedCrossEntropy, "epsilon", "[0, 1]", [0, 0.1, 1], [-1e-9, 1.1]),
+    (classic.SymmetricCrossEntropy, "alpha", "[0, inf)", [0, 0.1, 1e300], [-1e-300, -1]),
+    (classic.SymmetricCrossEntropy, "beta", "[0, inf)", [0, 0.1, 1e300], [-1e-300, -1]),
+    (classic.ActivePassive, "clip", "(-inf, 0]", [0, -4, -1e300], [5e-324, 1]),
     (classic.BiTempered, "t1", "[0, 1]", [0, 0.5, 1], [-1e-9, math.nextafter(1, 2)]),
     (classic.BiTempered, "t2", "(0, 5]", [5e-324, 1, 5], [0, -1, 5.1]),
 ]
@@ -67,7 +76,7 @@ def test_a_parameter_refuses_what_is_no_real_number(cls, key, interval, value):
 @pytest.mark.parametrize(
     "value", [np.float64(0.5), np.float32(0.5), np.float16(0.5), fractions.Fraction(1, 2), np.float64(0.5).item()]
 )
-@pytest.mark.parametrize(("cls", "key"), [row[:2] for row in REALS if row[1] != "base"])
+@pytest.mark.parametrize(("cls", "key"), [row[:2] for row in REALS if "1, inf" not in row[2] and row[1] != "clip"])
 def test_any_real_number_is_kept_as_a_float(cls, key, value):
     kept = getattr(cls(**{key: value}), key)
     assert type(kept) is float
@@ -113,6 +122,50 @@ def test_one_of_lists_the_known_and_the_nearest():
         _check.one_of("reduction", "maen", ("none", "mean", "sum"))
     with pytest.raises(ValueError, match="reduction None is not known"):
         _check.one_of("reduction", None, ("mean",))
+
+
+# -- every loss that is registered ----------------------------------------------------------------------------
+
+
+BUILT_IN = {key: cls for key, cls in spec.known().items() if cls.__module__.startswith("adma.")}
+
+
+def test_every_registered_loss_goes_through_the_suites():
+    tested = {type(m) for m in exact.EACH} | {type(spec.parse(text)) for text in exact.CLASSICS}
+    assert set(BUILT_IN.values()) == tested
+    assert {type(m) for m in exact.EACH} == {type(m) for m in exact.MEMBERS}
+
+
+@pytest.mark.parametrize("key", BUILT_IN)
+def test_what_is_searched_is_accepted(key):
+    cls = BUILT_IN[key]
+    default = cls()
+    assert set(cls.space) <= set(default.parameters())
+    for name, found in cls.space.items():
+        assert found.low < found.high
+        assert not found.log or found.low > 0
+        kind = int if found.whole else float
+        for value in (
+            found.low,
+            math.sqrt(found.low * found.high) if found.log else (found.low + found.high) / 2,
+            found.high,
+        ):
+            quiet(cls, **{name: kind(value)})
+        assert found.low <= getattr(default, name) <= found.high
+    corners = [quiet(cls, **{n: (int if r.whole else float)(v(r)) for n, r in cls.space.items()})
+               for v in (lambda r: r.low, lambda r: r.high)]  # fmt: skip
+    for loss in corners:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # past the convex range, which the ranges together allow
+            assert spec.parse(spec.format_spec(loss)) == loss
+
+
+@pytest.mark.parametrize("cls", [classic.SymmetricCrossEntropy, classic.ActivePassive])
+@pytest.mark.parametrize("shape", [{"beta": 0}, {"clip": 0}, {"beta": 0, "clip": 0}])
+def test_a_loss_that_is_zero_everywhere_is_refused(cls, shape):
+    cls(**shape)
+    with pytest.raises(ValueError, match=r"alpha must be above 0 .* the loss is zero everywhere"):
+        cls(alpha=0, **shape)
 
 
 # -- past the convex range ----------------------------------------------------------------------------------
@@ -163,6 +216,15 @@ LIMITS = [
     (family.Poly1(-1), INF, 0, True, True),
     (family.Poly1(0), INF, 1, True, True),
     (family.Poly1(2), INF, 3, True, True),
+    (taylor.TaylorCrossEntropy(1), 1, 1, True, False),
+    (taylor.TaylorCrossEntropy(4), 1 + 1 / 2 + 1 / 3 + 1 / 4, 1, True, False),
+    (asymmetric.AsymmetricGeneralizedCrossEntropy(1.0, 2.0), 1.5, 2, False, False),
+    (asymmetric.AsymmetricGeneralizedCrossEntropy(3.0, 1.0), 1, 1, True, False),
+    (asymmetric.AsymmetricGeneralizedCrossEntropy(3.0, 0.5), 2 * (2 - 3**0.5), 0.5, True, False),
+    (asymmetric.AsymmetricUnhinged(3.0, 2.0), 2.5, 2, True, False),
+    (asymmetric.AsymmetricUnhinged(3.0, 1.0), 1, 1, True, False),
+    (asymmetric.AsymmetricUnhinged(3.0, 0.5), 2 * (3**0.5 - 2**0.5), 2**-0.5, False, False),
+    (asymmetric.AsymmetricExponential(2.0), 1 - math.exp(-0.5), math.exp(-0.5) / 2, True, False),
 ]
 
 
@@ -288,8 +350,15 @@ def test_bind_refuses_an_unknown_name():
         (family.GeneralizedCrossEntropy(), "q", [0.1, 0.7, 1.0]),
         (family.Focal(), "gamma", [0.0, 0.5, 3.0]),
         (family.Poly1(), "epsilon", [-1.0, 0.0, 3.0]),
+        (asymmetric.AsymmetricGeneralizedCrossEntropy(), "a", [0.1, 1.0, 5.0]),
+        (asymmetric.AsymmetricGeneralizedCrossEntropy(), "q", [0.1, 1.0, 3.0]),
+        (asymmetric.AsymmetricUnhinged(), "a", [1.1, 2.0, 5.0]),
+        (asymmetric.AsymmetricUnhinged(), "q", [0.1, 1.0, 3.0]),
+        (asymmetric.AsymmetricExponential(), "a", [0.1, 1.0, 5.0]),
     ],
-    ids=["a", "a-unit", "base", "base-unit", "q", "gamma", "epsilon"],
+    ids=lambda x: (
+        f"{x.name}{'-unit' if getattr(x, 'normalize', False) else ''}" if isinstance(x, family.Loss) else None
+    ),
 )
 def test_a_bound_array_broadcasts(member, key, values):
     t = np.array([0.0, 1e-6, 0.3, 2.0, 50.0])

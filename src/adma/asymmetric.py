@@ -67,10 +67,10 @@ class AsymmetricGeneralizedCrossEntropy(Asymmetric):
         return LINEAR.format(self) if self.q == 1 else super().no_posterior
 
     def psi(self, t: Array, xp: Any = numpy) -> Array:
-        # log((a + p) / (a + 1)): by log1p of -(1 - p) / (a + 1) near p = 1, directly near p = 0, where a may be tiny
-        small = xp.where(t < 0.5, t, 0.0)
-        near = xp.log1p(xp.expm1(-small) / (self.a + 1.0))
-        ratio = xp.where(t < 0.5, near, xp.log((self.a + xp.exp(-t)) / (self.a + 1.0)))
+        # log((a + p) / (a + 1)): by log1p of its distance from 0, but where that is far, as for a tiny a near p = 0
+        gap = xp.expm1(-t) / (self.a + 1.0)
+        near = xp.log1p(xp.where(gap > -0.5, gap, 0.0))
+        ratio = xp.where(gap > -0.5, near, xp.log((self.a + xp.exp(-t)) / (self.a + 1.0)))
         return (self.a + 1.0) ** self.q * (-xp.expm1(self.q * ratio)) / self.q
 
     def slope(self, t: Array, xp: Any = numpy) -> Array:

@@ -170,9 +170,28 @@ def plain_hinge(s, y):
     return (torch.clamp(1 - (2 * y - 1) * s, min=0) ** 2).mean(1)
 
 
+def plain_reverse(s, y, clip):
+    return -(s * torch.log(y).clamp(min=clip)).sum(1)
+
+
+def plain_sce(s, y):
+    """As the paper writes it, with the parameters for CIFAR-100."""
+    return 6.0 * -(y * s.log()).sum(1) + 0.1 * plain_reverse(s, y, -4.0)
+
+
+def plain_nce_rce(s, y):
+    log_s = s.log()
+    return 10.0 * (-(y * log_s).sum(1) / -log_s.sum(1)) + 0.1 * plain_reverse(s, y, -4.0)
+
+
+SCE, NCE_RCE = classic.SymmetricCrossEntropy(6.0, 0.1), classic.ActivePassive(10.0, 0.1)
+
+
 @pytest.mark.parametrize(
     ("function", "plain", "spec"),
     [
+        (functools.partial(functional.symmetric_cross_entropy, alpha=6.0, beta=0.1), plain_sce, SCE),
+        (functools.partial(functional.active_passive_loss, alpha=10.0, beta=0.1), plain_nce_rce, NCE_RCE),
         (functional.mean_squared_error, plain_mse, classic.MeanSquaredError()),
         (functional.squared_hinge, plain_hinge, classic.SquaredHinge()),
     ],

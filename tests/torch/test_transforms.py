@@ -175,9 +175,13 @@ def compiled_agrees(loss_fn, compiled, z, y):
         (lambda: adma.AdmaLoss(), "inductor"),
         (lambda: adma.AdmaLoss(label_smoothing=0.1), "inductor"),
         (lambda: adma.FocalLoss(torch.tensor([1.0, 2.0, 3.0, 0.5])), "aot_eager"),
+        (lambda: adma.TaylorCrossEntropyLoss(order=3), "aot_eager"),
+        (lambda: adma.AsymmetricGeneralizedCrossEntropyLoss(), "aot_eager"),
+        (lambda: adma.SymmetricCrossEntropyLoss(), "aot_eager"),
+        (lambda: adma.ActivePassiveLoss(label_smoothing=0.1), "aot_eager"),
         (lambda: adma.BiTemperedLoss(), "aot_eager"),  # whose 26 steps take inductor half a minute
     ],
-    ids=["adma", "adma smoothed", "focal weighted", "bi_tempered"],
+    ids=["adma", "adma smoothed", "focal weighted", "taylor", "agce", "sce", "nce_rce", "bi_tempered"],
 )
 def test_compile(build, backend):
     torch._dynamo.reset()
@@ -209,6 +213,22 @@ def test_a_shape_that_changes_under_compile():
         with pytest.warns(UserWarning, match="convex") if a > 0.5 else contextlib.nullcontext():
             expected = functional.adma_loss(z, y, a=a)
         torch.testing.assert_close(scheduled(z, y, a), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("focal_loss", {"gamma": 1.5}), ("taylor_cross_entropy", {"order": 3}), ("mean_squared_error", {})],
+)
+def test_compile_of_a_function(name, shape):
+    torch._dynamo.reset()
+    function = getattr(functional, name)
+
+    def loss(x, y):
+        return function(x, y, label_smoothing=0.1, **shape)
+
+    z, y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 0, 1])
+    compiled_agrees(loss, torch.compile(loss, fullgraph=True, backend="aot_eager"), z, y)
 
 
 @pytest.mark.slow
@@ -270,10 +290,21 @@ def test_the_gradient_is_of_the_value_that_was_computed():
     close(gradient, torch.autograd.grad(adma.AdmaLoss(a=0.26)(x, y), x)[0])
 
 
-@pytest.mark.parametrize("name", ["a", "base"])
-def test_a_shape_can_be_learned(name):
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("adma:a=0.3,base=2.5", "a"),
+        ("adma:a=0.3,base=2.5", "base"),
+        ("agce:a=0.6,q=0.6", "a"),
+        ("agce:a=0.6,q=0.6", "q"),
+        ("aue:a=1.5,q=0.9", "a"),
+        ("aue:a=1.5,q=0.9", "q"),
+        ("aexp", "a"),
+    ],
+)
+def test_a_shape_can_be_learned(spec, name):
     """`bind` puts a tensor in the place of a parameter; gradients reach it."""
-    member = adma.parse("adma:a=0.3,base=2.5")
+    member = adma.parse(spec)
     _, z, y = case(SOME[0])
 
     def loss(x, value):

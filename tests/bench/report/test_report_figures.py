@@ -15,6 +15,7 @@ from PIL import Image
 from adma.bench.errors import BenchError
 from adma.bench.report import learning_traces, loss_curves, save, to_svg
 from adma.bench.report.figures import PALETTE
+from adma.spec import parse
 
 STUDY = {"cce": [0.8, 0.9], "adma:a=0.26": [0.85, 0.95], "mae": [0.5, "diverged"]}
 
@@ -97,6 +98,14 @@ def test_an_unknown_loss_is_refused_or_named_as_asked():
     figure = loss_curves(("nope", "cce"), strict=False)
     assert [line.get_color() for line in figure.axes[0].lines] == [PALETTE[1]]
     assert "nope" in to_svg(figure)
+
+
+def test_the_curve_of_symmetric_cross_entropy_is_that_of_a_class_index():
+    loss, weight = loss_curves(("sce:alpha=0.5,beta=0.3",)).axes
+    member = parse("poly1:epsilon=2.4")  # 0.3 * 4 / 0.5
+    for axis, values in ((loss, member.psi), (weight, member.slope)):
+        (line,) = axis.lines
+        np.testing.assert_allclose(line.get_ydata(), 0.5 * values(-np.log(line.get_xdata())), atol=1e-15)
 
 
 def test_the_default_curves_draw_without_a_warning():

@@ -28,6 +28,7 @@ from adma.bench.errors import BenchError
 from adma.bench.report.tables import metric_name
 from adma.bench.report.text import printable, write_whole
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
+from adma.classic import SymmetricCrossEntropy
 from adma.family import Member
 from adma.flex.spec import parse
 
@@ -261,9 +262,12 @@ def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, list[tuple[np.
         return f"{spec} (two classes)", [((1 - p) ** 2, 2 * p * (1 - p))]
     if flexible.loss.name == "squared_hinge":
         return f"{spec} (two classes)", [(((1 - p) ** 2 + (2 - p) ** 2) / 2, p * (3 - 2 * p))]
+    t = -np.log(p)
+    if isinstance(flexible.loss, SymmetricCrossEntropy):  # of a class index
+        alpha, reverse = flexible.loss.alpha, -flexible.loss.beta * flexible.loss.clip
+        return spec, [(alpha * t + reverse * (1 - p), alpha + reverse * p)]
     if not isinstance(flexible.loss, Member):
         return None
-    t = -np.log(p)
     stations: list[Any] = list(dict.fromkeys(map(flexible.at, flexible.bends)))
     return spec, [(np.asarray(loss.psi(t, np)), np.asarray(loss.slope(t, np))) for loss in stations]
 

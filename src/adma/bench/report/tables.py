@@ -22,9 +22,16 @@ _MODULES = {
     "mae": "MeanAbsoluteErrorLoss",
     "focal": "FocalLoss",
     "poly1": "Poly1Loss",
+    "taylor": "TaylorCrossEntropyLoss",
+    "agce": "AsymmetricGeneralizedCrossEntropyLoss",
+    "aue": "AsymmetricUnhingedLoss",
+    "aexp": "AsymmetricExponentialLoss",
     "mse": "MeanSquaredErrorLoss",
     "squared_hinge": "SquaredHingeLoss",
     "bi_tempered": "BiTemperedLoss",
+    "smoothed_cce": "SmoothedCrossEntropyLoss",
+    "sce": "SymmetricCrossEntropyLoss",
+    "nce_rce": "ActivePassiveLoss",
 }
 _NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
 
