@@ -31,7 +31,7 @@ def _members():
         yield family.Poly1(epsilon)
     for order in (1, 2, 5, 50):
         yield taylor.TaylorCrossEntropy(order)
-    for a, q in ((1e-12, 0.3), (0.1, 0.1), (0.6, 0.6), (1.0, 1.0), (1.0, 2.0), (10.0, 4.0), (1e6, 2.0)):
+    for a, q in ((1e-12, 0.3), (0.1, 0.1), (0.6, 0.6), (1.0, 1.0), (1.0, 2.0), (10.0, 4.0)):
         yield asymmetric.AsymmetricGeneralizedCrossEntropy(a, q)
     for a, q in ((1 + 1e-9, 0.1), (1.5, 0.9), (3.0, 1.0), (5.5, 3.0), (1.01, 4.0)):
         yield asymmetric.AsymmetricUnhinged(a, q)

@@ -98,6 +98,7 @@ EXTREMES = [
     AsymmetricGeneralizedCrossEntropy(5e-324, 1e-3),
     AsymmetricGeneralizedCrossEntropy(5e-324, 3.0),
     AsymmetricGeneralizedCrossEntropy(1e-20, 1e-3),
+    AsymmetricGeneralizedCrossEntropy(1e6, 0.5),
     AsymmetricGeneralizedCrossEntropy(1e20, 3.0),
     AsymmetricUnhinged(math.nextafter(1, 2), 1e-3),
     AsymmetricUnhinged(math.nextafter(1, 2), 50.0),
