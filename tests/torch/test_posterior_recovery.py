@@ -14,9 +14,16 @@ from torch import Tensor, nn
 
 import adma
 from adma import spec
+from adma.family import Range
 from adma.torch.flexible import CallLoss
 
 # -- exactly, at the minimum of the risk --------------------------------------------------------------------
+
+
+def values(r: Range) -> tuple[float, float, float]:
+    """Both ends of a range of a parameter, and its middle between them."""
+    middle = math.sqrt(r.low * r.high) if r.log else (r.low + r.high) / 2
+    return (int(r.low), round(middle), int(r.high)) if r.whole else (r.low, middle, r.high)
 
 
 def offered() -> list[tuple[str, int]]:
@@ -28,16 +35,15 @@ def offered() -> list[tuple[str, int]]:
     for cls in spec.known().values():
         if not cls.__module__.startswith("adma."):
             continue  # another test's own
-        middle = {name: math.sqrt(r.low * r.high) if r.log else (r.low + r.high) / 2 for name, r in cls.space.items()}
+        ranges = {name: values(r) for name, r in cls.space.items()}
+        middle = {name: found[1] for name, found in ranges.items()}
         usual = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
         base = {**middle, **usual}
         settings = [(base, classes) for classes in (2, 3, 10)]
-        settings += [
-            ({**base, name: value}, 3) for name, r in cls.space.items() for value in (r.low, middle[name], r.high)
-        ]
+        settings += [({**base, name: value}, 3) for name, found in ranges.items() for value in found]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is not convex is here only to be left out
-            losses = [(cls(**values), classes) for values, classes in settings]
+            losses = [(cls(**setting), classes) for setting, classes in settings]
         cases += [(spec.format_spec(loss), classes) for loss, classes in losses if not loss.no_posterior]
     return list(dict.fromkeys(cases))
 
