@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from rich.console import Console
 import adma
 from adma.bench.report import comparison_table, paste_line
 from adma.bench.statistics import summarise
+from adma.family import Member
 from adma.spec import known
 
 BASE = np.array([0.900, 0.910, 0.895])
@@ -95,6 +98,32 @@ def test_names_that_are_not_utf8_can_be_printed():
 )
 def test_paste_lines(spec, line):
     assert paste_line(spec) == line
+
+
+@pytest.mark.parametrize(
+    ("spec", "parameter", "values"),
+    [
+        ("adma:a=linear/0.01/0.4,normalize=true", "a", (0.01, 0.205, 0.4)),
+        ("bi_tempered:t2=cosine/1/1.4", "t2", (1.0, 1.2, 1.4)),
+        ("half:q=linear/0.2/0.6", "q", (0.2, 0.4, 0.6)),
+    ],
+)
+def test_the_paste_lines_of_a_scheduled_loss_train_with_its_schedule(spec, parameter, values, monkeypatch):
+    monkeypatch.setattr(adma.spec, "_REGISTRY", dict(adma.spec._REGISTRY))
+
+    @adma.register
+    @dataclass(frozen=True)
+    class Half(Member):
+        q: float = 0.5
+        name: ClassVar[str] = "half"
+
+    scope: dict = {"adma": adma, "total_steps": 2}
+    exec(paste_line(spec), scope)
+    found = [scope["loss_fn"].member.parameters()[parameter]]
+    for _ in range(2):
+        scope["shape"].step()
+        found.append(scope["loss_fn"].member.parameters()[parameter])
+    assert found == pytest.approx(values)
 
 
 def test_the_paste_line_of_an_unknown_loss_is_valid_python():
