@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import adma
+from adma.bench.paper import find_published, published
 from adma.bench.printed import PRINTED, TABLES
+from adma.bench.studyfile import read_study
 from adma.family import Adma
 
 A_PRINTED = sorted({row.a for table in PRINTED.values() for row in table.values()})
@@ -71,6 +73,27 @@ def test_the_formula_as_it_is_written_gives_nan_gradients_and_the_library_does_n
     assert exact.grad is not None
     assert exact.grad.isfinite().all()
     assert exact.grad[0, 0] < 0  # and it still teaches
+
+
+def test_at_the_start_of_training_adma_takes_a_tenth_of_cross_entropys_step_on_100_classes() -> None:
+    """What studies/cifar100_sgd.yaml tests: its numbers, and the learning rates that make up for the weight."""
+    a, t = PRINTED[4]["cifar100"].a, math.log(100)
+    weight = float(Adma(a).slope(np.float64(t)))
+    assert weight == pytest.approx(a * 100**-a * math.exp(100**-a), rel=1e-12)
+    assert weight == pytest.approx(0.0952, abs=5e-5)
+    assert Adma(a).slope_at_zero == pytest.approx(0.835, abs=5e-4)
+    assert float(Adma(a, normalize=True).slope(np.float64(t))) == pytest.approx(0.114, abs=5e-4)
+    assert float(Adma(0.01, normalize=True).slope(np.float64(t))) == pytest.approx(0.91, abs=5e-3)
+    study = read_study(find_published("cifar100_sgd"), find=published())
+    for rate in (1e-3, 1e-2):
+        plain, matched = (study.variants[f"{kind}_{rate:.0e}".replace("e-0", "e-")] for kind in ("lr", "matched"))
+        assert plain.lr == rate
+        assert matched.lr == pytest.approx(rate / weight, rel=1e-3)
+        assert matched.losses == [f"adma:a={a}"]
+    assert study.losses is not None
+    assert study.losses[1:] == [
+        f"adma:a={a}", f"adma:a={a},normalize=true", f"adma:a=linear/0.01/{a},normalize=true",
+    ]  # fmt: skip
 
 
 def test_what_the_text_says_of_its_own_tables() -> None:

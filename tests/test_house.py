@@ -63,6 +63,9 @@ def test_a_module_says_what_it_is_for(path):
         "adma.torch.functional",
         "adma.torch.classic",
         "adma.torch.make",
+        "adma.flex.schedule",
+        "adma.flex.spec",
+        "adma.flex.learn",
     ],
 )
 def test_doctests(name):

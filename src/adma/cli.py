@@ -118,7 +118,8 @@ def _add_compare(commands: Any) -> None:
     )  # fmt: skip
     add = compare.add_argument
     listing = f"(default: the paper's cce, adma:a=0.26, mse, squared_hinge; known: {', '.join(known())})"
-    add("--loss", action="append", metavar="SPEC", help=f"a loss such as adma:a=0.26; again for more {listing}")
+    add("--loss", action="append", metavar="SPEC", help=f"a loss such as adma:a=0.26, or with a schedule "
+        f"adma:a=linear/0.01/0.4,normalize=true; again for more {listing}")  # fmt: skip
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--epochs", type=_positive, default=10, metavar="N", help="passes over the data (default: %(default)s)")
     add(
@@ -204,7 +205,8 @@ def _add_replay(commands: Any) -> None:
         "replay",
         help="run the paper's experiments and print ours beside the printed numbers",
         description="Run the paper's experiments by name: table1 to table4, figure3, splits, low_lr, annealing, "
-        "activations, structure, resnet34; and leak, shape. They share one folder a scale: nothing is trained twice.",
+        "activations, structure, resnet34; and leak, shape, cifar100_sgd. They share one folder a "
+        "scale: nothing is trained twice.",
     )
     replay.add_argument("names", metavar="NAME", nargs="*", help="an experiment, such as table1; again for more")
     replay.add_argument("--all", action="store_true", help="all of them")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -366,6 +368,12 @@ def test_compiled_code_sees_the_schedule_and_is_not_compiled_at_each_step(spec, 
         shape.step()
         same.step()
     assert counter.frame_count <= 3
+
+
+def test_importing_adma_imports_no_trainer():
+    code = "import sys, adma.flex; print([m for m in ('lightning', 'transformers', 'accelerate') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_tensors_are_for_members_of_the_family():

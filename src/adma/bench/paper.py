@@ -20,7 +20,7 @@ from adma.spec import canonical
 
 ORDER = (
     "table1", "table2", "table3", "table4", "figure3", "splits", "low_lr", "annealing", "activations", "structure",
-    "resnet34", "leak", "shape",
+    "resnet34", "leak", "shape", "cifar100_sgd",
 )  # fmt: skip
 STAND_IN = "mnist"  # a data set that the paper has not is given this one's scaling factor
 # Of the protocols: "printed": a as the paper prints it. "paper": a with the best mean on the part that is reported,
