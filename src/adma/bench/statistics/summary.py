@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
-
-import numpy as np
-from scipy import stats
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.statistics.estimates import Estimate, check_level, estimate
+from adma.bench.statistics.paired import Paired, compare_pairs, differences
+from adma.bench.statistics.sequential import Watched, watch
+from adma.bench.statistics.verdicts import MIN_SEEDS, Judgement, check_rope, judge, rope_of
+from adma.bench.statistics.words import difference_in_words, percent, value_in_words
 from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, CellResult, Results
 
 METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in ("accuracy", "nll", "brier", "ece"))
@@ -27,7 +30,7 @@ SECONDARY = (
     "test_accuracy",
     *(f"test_{name}{kind}" for kind in ("", "_posterior", "_scaled") for name in ("nll", "brier", "ece")),
 )
-MIN_SEEDS = 3  # below it no winner is named: two differences can agree by chance
+UNTIL_DECIDED = "until_decided"  # what a results folder's `about` calls the plan by which its seeds grew
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,11 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds.
-
-    sd: the standard deviation over the seeds (n - 1 in the denominator), NaN for n < 2.
-    interval: Student's t-interval of the mean at `level`; None for n < 2, where nothing can be said.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    interval: tuple[float, float] | None
-    level: float
-
-
-@dataclass(frozen=True)
 class Difference:
-    """`loss` minus `other`, seed by seed, over the seeds that both finished."""
+    """`loss` minus `other`, seed by seed, over the seeds that both finished.
+
+    Of a study that grew until it was decided, the estimate's interval is the confidence sequence at its level.
+    """
 
     loss: str
     other: str
@@ -72,6 +63,9 @@ class LossSummary:
     secondary: measure -> mean over the same seeds (SECONDARY, and "seconds" a run); NaN where it is not
         defined for every one of them.
     to_baseline: None for the baseline itself.
+    judgement: better, worse, equivalent or undecided against the baseline, by the seeds as a number fixed in advance.
+    watched: the same where the seeds were added until it was decided; then it is the verdict that stands, and the
+        judgement is not valid. Both None for the baseline itself.
     """
 
     loss: str
@@ -80,11 +74,27 @@ class LossSummary:
     secondary: Mapping[str, float]
     troubles: tuple[Trouble, ...]
     to_baseline: Difference | None
+    judgement: Judgement | None = None
+    watched: Watched | None = None
+    _pairs: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    _higher: bool = True
 
     @property
     def n(self) -> int:
         """How many seeds are done."""
         return len(self.values)
+
+    @property
+    def stands(self) -> Judgement | Watched | None:
+        """The verdict against the baseline that is valid for how the seeds came about."""
+        return self.watched or self.judgement
+
+    @cached_property
+    def paired(self) -> Paired | None:
+        """Tests, effect size and P(improvement) against the baseline; None for the baseline itself."""
+        if self.to_baseline is None:
+            return None
+        return compare_pairs(*self._pairs, higher_is_better=self._higher, level=self.estimate.level)
 
     def count(self, status: str) -> int:
         """How many cells are "diverged", "failed" or "missing"."""
@@ -119,11 +129,28 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How a study's seeds came about under --until-decided: from `start` in steps, at most `max_seeds`."""
+
+    start: int
+    step: int
+    max_seeds: int
+    seeds: int
+
+    @property
+    def looks(self) -> int:
+        """How often the verdict was looked at."""
+        return 1 + max(0, -(-(self.seeds - self.start) // self.step))
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A study in numbers.
 
     losses: in the study's order.
     shared: seed -> hash name -> hash of what all losses of that seed had in common.
+    rope: half the width of the region of practical equivalence, in the metric's unit.
+    growth: None where the number of seeds was fixed in advance; else the verdicts are those of `sequential`.
     """
 
     metric: str
@@ -133,6 +160,8 @@ class Comparison:
     losses: tuple[LossSummary, ...]
     verdict: Verdict
     shared: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    rope: float = math.nan
+    growth: Growth | None = None
 
     @property
     def ranked(self) -> list[LossSummary]:
@@ -150,18 +179,28 @@ class Comparison:
 
 
 def summarise(
-    results: Results, *, metric: str = "test_accuracy", baseline: str | None = None, level: float = 0.95
+    results: Results,
+    *,
+    metric: str = "test_accuracy",
+    baseline: str | None = None,
+    level: float = 0.95,
+    rope: float | None = None,
 ) -> Comparison:
-    """Compare the losses of a study.
+    """Compare the losses of a study: each with the baseline (`verdicts`), and the best with all others.
 
     The loss with the best mean is the winner if every one of its cells is done and its paired difference to
     every other loss, over at least 3 common seeds, has an interval that excludes 0. These intervals are
-    Bonferroni-corrected: for k losses their level is `1 - (1 - level) / (k - 1)`.
+    Bonferroni-corrected: for k losses their level is `1 - (1 - level) / (k - 1)`. Holm's bounds are never stricter, so
+    a winner is better than the baseline by its own verdict, and every loss is worse than a baseline that wins.
+
+    If the results' `about` holds UNTIL_DECIDED, seeds were added by looking: verdicts and the winner's differences are
+    then confidence sequences (`sequential`), each at alpha / (k - 1), valid whenever the study stopped, for any metric.
 
     Args:
         metric: one of METRICS, at the last epoch. Accuracy is better high, nll, brier and ece are better low.
         baseline: the loss that differences are taken to; by default "cce", or else the study's first loss.
         level: of the intervals, in (0, 1).
+        rope: half the width of the region of practical equivalence, in the metric's unit; by default `rope_of(metric)`.
 
     Raises:
         BenchError: an argument is unknown; the study lists a loss or seed twice; the losses of a seed did not
@@ -170,24 +209,28 @@ def summarise(
     losses, seeds = results.study.losses, results.study.seeds
     if metric not in METRICS:
         raise BenchError(f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}")
-    if not 0.0 < level < 1.0:
-        raise BenchError(f"level must lie between 0 and 1, both excluded, got {level!r}; usual is 0.95")
+    check_level(level)
+    rope = rope_of(metric) if rope is None else rope
+    check_rope(rope)
     for name, items in (("losses", losses), ("seeds", seeds)):
         if not items:
             raise BenchError(f"the study has no {name}; name at least one")
         if len(set(items)) < len(items):
             raise BenchError(f"the study's {name} hold a value twice ({', '.join(map(str, items))}); name each once")
-    if baseline is None:
-        baseline = "cce" if "cce" in losses else losses[0]
-    elif baseline not in losses:
-        raise BenchError(
-            f"baseline {baseline!r} is not in the study{nearest(str(baseline), losses)}; "
-            f"its losses: {', '.join(losses)}"
-        )
+    baseline = baseline_of(losses, baseline)
     shared = check_fairness(results)
+    growth = _growth(results)
 
     cells = {loss: results.of(loss) for loss in losses}
     values = {loss: _values(cells[loss], metric) for loss in losses}
+    higher = _sign(metric) > 0
+    pairs = {loss: _pairs(values[loss], values[baseline]) for loss in losses if loss != baseline}
+    apart = {loss: list(differences(*pair)) for loss, pair in pairs.items()}
+    judged = judge(apart, higher_is_better=higher, rope=rope, level=level)
+    strict = 1 - (1 - level) / max(1, len(losses) - 1)
+    watched: dict[str, Watched] = {}
+    if growth is not None:
+        watched = {loss: watch(d, rope=rope, alpha=1 - strict, higher_is_better=higher) for loss, d in apart.items()}
     summaries = tuple(
         LossSummary(
             loss=loss,
@@ -195,11 +238,41 @@ def summarise(
             estimate=estimate(list(values[loss].values()), level),
             secondary=_secondary([c for c in cells[loss] if c.cell.seed in values[loss]]),
             troubles=_troubles(cells[loss], seeds, values[loss], metric),
-            to_baseline=None if loss == baseline else _difference(loss, baseline, values, level),
+            to_baseline=None
+            if loss == baseline
+            else _difference(loss, baseline, values, level if growth is None else strict, growth is not None),
+            judgement=judged.get(loss),
+            watched=watched.get(loss),
+            _pairs=pairs.get(loss, ((), ())),
+            _higher=higher,
         )
         for loss in losses
     )
-    return Comparison(metric, level, baseline, seeds, summaries, _decide(summaries, values, metric, level), shared)
+    verdict = _decide(summaries, values, metric, strict, growth is not None)
+    return Comparison(metric, level, baseline, seeds, summaries, verdict, shared, rope, growth)
+
+
+def baseline_of(losses: Sequence[str], baseline: str | None = None) -> str:
+    """The baseline that was asked for, or "cce", or else the first loss.
+
+    Raises:
+        BenchError: it is not in the study.
+    """
+    if baseline is None:
+        return "cce" if "cce" in losses else losses[0]
+    if baseline not in losses:
+        raise BenchError(
+            f"baseline {baseline!r} is not in the study{nearest(str(baseline), losses)}; "
+            f"its losses: {', '.join(losses)}"
+        )
+    return baseline
+
+
+def _growth(results: Results) -> Growth | None:
+    plan = results.about.get(UNTIL_DECIDED)
+    if not plan:
+        return None
+    return Growth(plan["start"], plan["step"], plan["max_seeds"], len(results.study.seeds))
 
 
 def check_fairness(results: Results) -> dict[int, dict[str, str]]:
@@ -232,22 +305,6 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
                 )
             agreed.setdefault(seed, {})[name] = next(iter(by_hash))
     return agreed
-
-
-def estimate(values: Sequence[float], level: float) -> Estimate:
-    """Mean, standard deviation and t-interval of finite values; equal values have an interval of width 0."""
-    n = len(values)
-    if n == 0:
-        return Estimate(0, math.nan, math.nan, None, level)
-    array = np.asarray(values, dtype=np.float64)
-    if np.all(array == array[0]):  # exactly, not up to the rounding of the mean
-        mean, sd = float(array[0]), 0.0
-    else:
-        mean, sd = float(array.mean()), float(array.std(ddof=1))
-    if n == 1:
-        return Estimate(1, mean, math.nan, None, level)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * sd / math.sqrt(n)
-    return Estimate(n, mean, sd, (mean - half, mean + half), level)
 
 
 def _sign(metric: str) -> int:
@@ -284,14 +341,28 @@ def _secondary(cells: Sequence[CellResult]) -> dict[str, float]:
     return {**means, "seconds": math.fsum(c.seconds for c in cells) / len(cells)}
 
 
-def _difference(loss: str, other: str, values: Mapping[str, Mapping[int, float]], level: float) -> Difference:
+def _pairs(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The two losses' values over their common seeds."""
+    seeds = [seed for seed in a if seed in b]
+    return tuple(a[s] for s in seeds), tuple(b[s] for s in seeds)
+
+
+def _difference(
+    loss: str, other: str, values: Mapping[str, Mapping[int, float]], level: float, grown: bool
+) -> Difference:
     seeds = tuple(seed for seed in values[loss] if seed in values[other])
-    return Difference(loss, other, seeds, estimate([values[loss][s] - values[other][s] for s in seeds], level))
+    d = list(differences(*_pairs(values[loss], values[other])))
+    return Difference(loss, other, seeds, watch(d, rope=0.0, alpha=1 - level).estimate if grown else estimate(d, level))
 
 
 def _decide(
-    summaries: Sequence[LossSummary], values: Mapping[str, Mapping[int, float]], metric: str, level: float
+    summaries: Sequence[LossSummary],
+    values: Mapping[str, Mapping[int, float]],
+    metric: str,
+    strict: float,
+    grown: bool,
 ) -> Verdict:
+    """The winner, if there is one, by intervals at the level `strict`."""
     finished = [s for s in summaries if s.n]
     if not finished:
         return Verdict(None, None, "No run finished, so there is nothing to compare.")
@@ -301,9 +372,8 @@ def _decide(
         return Verdict(
             None, best.loss, f"{best.loss} is the study's only loss, so there is nothing to compare it with."
         )
-    strict = 1 - (1 - level) / (len(summaries) - 1)
     others = [s for s in summaries if s is not best]
-    differences = tuple(_difference(best.loss, s.loss, values, strict) for s in others)
+    differences = tuple(_difference(best.loss, s.loss, values, strict, grown) for s in others)
 
     obstacles = [f"{best.loss} itself has {_in_words(best.troubles)}"] if best.troubles else []
     few = [d for d in differences if len(d.seeds) < MIN_SEEDS]
@@ -329,8 +399,9 @@ def _decide(
         return Verdict(None, best.loss, f"{found}, but {'; and '.join(obstacles)}.{note}", differences)
     n = min(len(d.seeds) for d in differences)
     against = f"each of the {len(others)} other losses" if len(others) > 1 else others[0].loss
+    interval = f"{percent(strict)} {'confidence sequence' if grown else 'interval'}"
     reason = (
-        f"{found}, and the {percent(strict)} interval of its difference to {against}, taken seed by seed "
+        f"{found}, and the {interval} of its difference to {against}, taken seed by seed "
         f"over {'at least ' if n < best.n else ''}{n} seeds, lies wholly {'above' if sign > 0 else 'below'} 0."
     )
     return Verdict(best.loss, best.loss, reason + note, differences)
@@ -349,28 +420,3 @@ def _in_words(troubles: Sequence[Trouble]) -> str:
             runs = "run" if len(seeds) == 1 else "runs"
             parts.append(f"{len(seeds)} {status} {runs} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})")
     return ", ".join(parts)
-
-
-def value_in_words(value: float, metric: str) -> str:
-    """An accuracy in per cent, anything else as it is."""
-    return f"{100 * value:.2f}%" if metric.endswith("accuracy") else f"{value:.4f}"
-
-
-def difference_in_words(estimate: Estimate, metric: str) -> str:
-    """A difference of accuracies in points (of a per cent), with its interval."""
-    scale, unit, digits = (100, " points", 2) if metric.endswith("accuracy") else (1, "", 4)
-    text = f"{signed(scale * estimate.mean, digits)}{unit}"
-    if estimate.interval is None:
-        return text
-    low, high = (signed(scale * end, digits) for end in estimate.interval)
-    return f"{text}, {percent(estimate.level)} interval {low} to {high}"
-
-
-def signed(value: float, digits: int) -> str:
-    """With + or a minus sign, except for what rounds to 0."""
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
-
-
-def percent(level: float) -> str:
-    return f"{100 * level:.4g}%"
