@@ -226,6 +226,12 @@ def _add_replay(commands: Any) -> None:
         help="the grid that --protocol paper and clean choose from (default: 0.1 0.2 0.3 0.4 0.5; paper adds the "
         "printed a)",
     )
+    replay.add_argument(
+        "--stats",
+        action="store_true",
+        help="statistics over the data sets: without names of the four printed tables, training nothing; with table1 "
+        "to table4 of the printed table and of ours",
+    )
     _add_study_options(replay)
     replay.set_defaults(run="replay:replay")
 

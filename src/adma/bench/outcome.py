@@ -15,10 +15,13 @@ from adma.bench.data.conditions import NONE
 from adma.bench.data.known import KNOWN
 from adma.bench.effects import claims, effects, role_of
 from adma.bench.errors import BenchError
+from adma.bench.overall import of_ours, of_printed
 from adma.bench.prepare import Prepared, Readiness, Refused
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, PRINTED, ROLES, TABLES, PrintedRow
 from adma.bench.report import figures, paper_figures
+from adma.bench.report.across_tables import across_csv, across_part
 from adma.bench.report.html import environment_rows
+from adma.bench.report.rank_figure import rank_figure
 from adma.bench.report.replay import PAPER_SCALE, Replay, ReplayCell, ReplayRow
 from adma.bench.report.replay_html import replay_html
 from adma.bench.report.replay_tables import csv_text, effect_table, effects_csv, replay_csv, replay_latex, replay_table
@@ -97,6 +100,9 @@ def publish(outcome: Outcome, root: Path) -> tuple[list[RenderableType], list[Pa
     all_results, rows = _rows(outcome)
     replay = build(outcome, all_results, rows)
     drawn = _figures(outcome, all_results)
+    for stem, over in zip(("ranks-printed", "ranks-ours"), replay.over, strict=False):
+        if over.across is not None:
+            drawn[stem] = (f"Mean ranks over the data sets: {over.title}", rank_figure(over.across, over.title))
     svgs = [(title, figures.to_svg(figure, label=title, prefix=stem)) for stem, (title, figure) in drawn.items()]
     name = outcome.name
     texts = {
@@ -107,12 +113,35 @@ def publish(outcome: Outcome, root: Path) -> tuple[list[RenderableType], list[Pa
     }
     if replay.effects:
         texts[f"{name}-effects.csv"] = effects_csv(replay)
+    if replay.over:
+        head = [("command", replay.command), ("date", replay.date), ("scale", replay.scale)]
+        texts[f"{name}-statistics.csv"] = across_csv(head, replay.over)
     for file, text in texts.items():
         write_whole(root / file, text.encode("utf-8", "backslashreplace"))
     files = [root / file for file in texts]
     files += [figures.save(figure, root / f"{name}-{stem}.png") for stem, (_, figure) in drawn.items()]
     tables = [replay_table(replay), trait_table(replay), effect_table(replay)]
-    return [table for table in tables if table is not None], files
+    return [table for table in tables if table is not None] + [across_part(over) for over in replay.over], files
+
+
+def publish_printed(root: Path, command: str) -> tuple[list[RenderableType], list[Path]]:
+    """The statistics over data sets of the paper's four printed tables: as `publish`, with nothing of ours.
+
+    Raises:
+        BenchError: a file cannot be written.
+    """
+    overs = {number: of_printed(number) for number in TABLES}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"cannot write to {root}: {error.strerror}; choose another --out") from error
+    path = root / "printed-statistics.csv"
+    write_whole(path, across_csv([("command", command)], list(overs.values())).encode("utf-8"))
+    files = [path]
+    for number, over in overs.items():
+        if over.across is not None:
+            files.append(figures.save(rank_figure(over.across, over.title), root / f"table{number}-ranks-printed.png"))
+    return [across_part(over) for over in overs.values()], files
 
 
 def _rows(outcome: Outcome) -> tuple[dict[str, Results], list[ReplayRow]]:
@@ -182,6 +211,7 @@ def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[R
         protocol_costs=costs,
         effects=effects(entries, all_results),
         claims=claims(outcome.name, entries, all_results) if published else (),
+        over=(of_printed(table), of_ours(rows, table)) if table and outcome.about.get("stats") else (),
         measure=MEASURE,
     )
 

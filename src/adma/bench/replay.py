@@ -17,7 +17,7 @@ from adma.bench.console import INTERRUPTED, console_for, jobs_and_threads, usabl
 from adma.bench.data.known import KNOWN
 from adma.bench.engines.local import LocalEngine
 from adma.bench.errors import BenchError
-from adma.bench.outcome import Outcome, plain, publish
+from adma.bench.outcome import Outcome, plain, publish, publish_printed
 from adma.bench.prepare import Prepared, Readiness, Where, check_task, prepare
 from adma.bench.progress import display, duration
 from adma.bench.run import missing, run_cells
@@ -57,11 +57,16 @@ def replay(options: argparse.Namespace) -> int:
     """
     if options.grid and options.protocol == "printed":
         raise BenchError("--a is the grid of --protocol paper and clean; with the printed a it has no use")
+    if options.stats and not options.names and not options.all:
+        return _printed_statistics(options)
     if options.all == bool(options.names):
         known = ", ".join(paper.published())
         raise BenchError(f"name experiments to replay, or pass --all; known: {known}")
     names = list(paper.published()) if options.all else options.names
     studies = [(name, read_study(paper.find_published(name), known=KNOWN)) for name in names]
+    without = [name for name, study in studies if not study.table]
+    if options.stats and options.names and without:
+        raise BenchError(f"--stats is for table1 to table4, which print numbers; {', '.join(without)} prints none")
     worst = 0
     for name, study in studies:
         scale = chosen_scale(study, options.scale)
@@ -71,6 +76,24 @@ def replay(options: argparse.Namespace) -> int:
             return code
         worst = max(worst, code)
     return worst
+
+
+def _printed_statistics(options: argparse.Namespace) -> int:
+    """The statistics of the paper's own four tables: nothing is loaded, nothing trained."""
+    given = [key for key in (*_CHANGES, "scale", "datasets", "loss", "estimate", "grid") if getattr(options, key)]
+    if given:
+        raise BenchError(
+            f"--stats without names reads the printed tables alone, so --{given[0].replace('_', '-')} has no use; name "
+            "table1 to table4 to run them"
+        )
+    console = console_for()
+    parts, files = publish_printed(options.out or Path("adma-runs") / "printed-statistics", options.command_line)
+    for part in parts:
+        console.print(part)
+        console.print()
+    for path in files:
+        console.print(Text(str(path)), soft_wrap=True)
+    return 0
 
 
 def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *, published: bool = False) -> int:
@@ -104,6 +127,7 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
         "changed": changes,
         "protocol": protocol,
         "published": published,
+        "stats": bool(getattr(options, "stats", False)),
         "printed_a": any(paper.asks_for_printed_a(task.options["losses"]) for task in wanted),
         "data": {p.entry.name: dict(p.about) for p in ready.ready},
     }

@@ -166,7 +166,14 @@ def test_two_losses_have_wilcoxon_and_the_rest_is_named_as_omitted():
 
 def test_too_few_data_sets_for_wilcoxon_are_named():
     found = compare_across(as_scores(matrix_of(np.random.default_rng(2), 4)))
-    assert any("cannot give p < 0.05 from 4 pairs" in words for words in found.omitted)
+    assert found.omitted == (
+        "Wilcoxon's signed-rank test cannot give p < 0.05 over 4 data sets; 6 are needed",
+    )  # once, not for every pair
+    m = np.random.default_rng(2).random((7, 3))
+    m[:3, 1] = m[:3, 0]
+    found = compare_across(as_scores(m))
+    assert len(found.omitted) == 1
+    assert "l0, l1: Wilcoxon's signed-rank cannot give p < 0.05 from 4 pairs that differ (3 do not)" in found.omitted[0]
 
 
 def test_losses_that_are_all_alike():

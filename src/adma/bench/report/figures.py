@@ -43,21 +43,21 @@ DEFAULT_SPECS = (
 # Hues that are told apart with any colour vision, each with contrast above 3:1 on white and on near-black.
 PALETTE = ("#2a7fc4", "#d9622b", "#009e73", "#c2569b", "#8c7a1e", "#7d7d7d", "#8a6fd0")
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)), (0, (9, 3)))
-_INK = "#1b1e23"  # `to_svg` writes it as currentColor: dark on a light page, light on a dark one
+INK = "#1b1e23"  # `to_svg` writes it as currentColor: dark on a light page, light on a dark one
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": _INK,
+    "grid.color": INK,
     "grid.alpha": 0.13,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
@@ -331,7 +331,7 @@ def to_svg(fig: Figure, *, label: str = "", prefix: str = "") -> str:
                 del parent.attrib[key]
                 parent.set("href", value.replace("#", f"#{prefix}-", 1))
             else:
-                parent.set(key, value.replace("url(#", f"url(#{prefix}-").replace(_INK, "currentColor"))
+                parent.set(key, value.replace("url(#", f"url(#{prefix}-").replace(INK, "currentColor"))
     root.set("style", "stroke-linejoin:round;stroke-linecap:butt")
     root.set("role", "img")
     if label:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adma.bench.printed import ROLES
-from adma.bench.statistics import Comparison, Estimate
+from adma.bench.statistics import Across, Comparison, Estimate
 from adma.bench.traits import Trait
 
 PAPER_SCALE = "paper"
@@ -118,6 +118,15 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class OverDatasets:
+    """What the data sets of a table say together, in per cent and points; None and a reason where they cannot."""
+
+    title: str
+    across: Across | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Replay:
     """A table of the paper, replayed; or any other study of several data sets, with nothing printed beside it.
 
@@ -130,6 +139,7 @@ class Replay:
         on validation, a fraction: what the paper's protocol gives away.
     shortfall: what the runs lack of the paper's, in words; whole: they lack nothing.
     effects: what the variants change; claims: what the paper says in words, and ours in words.
+    over: statistics over the data sets, the printed table's and ours, if they were asked for.
     """
 
     name: str
@@ -149,6 +159,7 @@ class Replay:
     whole: bool = False
     effects: tuple[Effect, ...] = ()
     claims: tuple[tuple[str, str], ...] = ()
+    over: tuple[OverDatasets, ...] = ()
 
     @property
     def reduced(self) -> bool:

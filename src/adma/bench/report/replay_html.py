@@ -7,8 +7,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from adma.bench.report.across_tables import (
+    LOSS_HEADINGS,
+    PAIR_HEADINGS,
+    across_words,
+    loss_lines,
+    pair_lines,
+)
 from adma.bench.report.html import package_file, render_page, split_cell
-from adma.bench.report.replay import DONE, PARTIAL, Replay, ReplayRow
+from adma.bench.report.replay import DONE, PARTIAL, OverDatasets, Replay, ReplayRow
 from adma.bench.report.replay_words import (
     DASH,
     count_words,
@@ -62,6 +69,9 @@ def replay_html(replay: Replay, figures: Sequence[tuple[str, str]] = ()) -> str:
         "rows": [_row(replay, row) for row in replay.rows],
         "troubles": trouble_lines(replay),
         "effects": _effects(replay),
+        "overs": [_across(over) for over in replay.over],
+        "loss_headings": LOSS_HEADINGS,
+        "pair_headings": PAIR_HEADINGS,
         "costs": [(name, str(e.n), split_cell(estimate_cell(e, _ACCURACY))) for name, e in replay.protocol_costs],
         "traits": [line for row in replay.rows if measured(row) for line in _trait_lines(row)],
         "traited": [row.title for row in replay.rows if not measured(row)],
@@ -70,6 +80,17 @@ def replay_html(replay: Replay, figures: Sequence[tuple[str, str]] = ()) -> str:
         "made": [text for text in (replay.name, replay.date) if text],
     }
     return render_page("replay.html.jinja", view)
+
+
+def _across(over: OverDatasets) -> dict[str, Any]:
+    found = over.across
+    return {
+        "title": over.title,
+        "reason": over.reason,
+        "losses": [] if found is None else loss_lines(found),
+        "words": [] if found is None else across_words(found),
+        "pairs": [] if found is None else pair_lines(found),
+    }
 
 
 def _over(replay: Replay) -> list[str]:

@@ -5,7 +5,7 @@ or undecided over a number of seeds fixed in advance. `sequential`: the same whi
 over several data sets. `summary`: from a study's results to all of it. `words`: numbers in words.
 """
 
-from adma.bench.statistics.across import Across, compare_across
+from adma.bench.statistics.across import Across, LeftOut, compare_across
 from adma.bench.statistics.estimates import Estimate, bootstrap_interval, estimate
 from adma.bench.statistics.paired import Paired, compare_pairs
 from adma.bench.statistics.sequential import Watched, confidence_sequence, watch
@@ -50,6 +50,7 @@ __all__ = [
     "Estimate",
     "Holm",
     "Judgement",
+    "LeftOut",
     "LossSummary",
     "Paired",
     "Trouble",

@@ -211,7 +211,15 @@ def _compare(
     apart = {(i, j): differences(means[:, i], means[:, j]) for i, j in places}
     tests = {place: wilcoxon(apart[place], alpha=1 - level, seed=seed) for place in places}
     adjusted = holm([1.0 if t.p is None else t.p for t in tests.values()], 1 - level).adjusted
-    omitted += list(dict.fromkeys(t.too_few for t in tests.values() if t.too_few))
+    weak = {place: t for place, t in tests.items() if t.too_few}
+    if weak and len(datasets) < next(iter(weak.values())).needed:
+        strongest = max(weak.values(), key=lambda t: t.n)
+        omitted.append(
+            f"Wilcoxon's signed-rank test cannot give p < {strongest.alpha:.4g} over {len(datasets)} data sets; "
+            f"{strongest.needed} are needed"
+        )
+    else:
+        omitted += [f"{losses[i]}, {losses[j]}: {t.too_few}" for (i, j), t in weak.items()]
     sign = 1 if higher else -1
     pairs = tuple(
         RankPair(

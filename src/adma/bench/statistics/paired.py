@@ -58,8 +58,8 @@ class PairedTest:
             return ""
         ties = f" that differ ({self.left_out} do not)" if self.left_out else ""
         return (
-            f"{self.name} cannot give p < {self.alpha:g} from {self.n} pairs{ties}: its least p there is "
-            f"{self.least_p:.2g}; {self.needed} pairs{' that differ' if self.left_out else ''} are needed"
+            f"{self.name} cannot give p < {self.alpha:.4g} from {self.n} pair{'s' * (self.n != 1)}{ties}: its least p "
+            f"there is {self.least_p:.2g}; {self.needed} pairs{' that differ' if self.left_out else ''} are needed"
         )
 
 
