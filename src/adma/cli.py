@@ -1,4 +1,4 @@
-"""The command `adma`: compare, run, replay, report, curves, data."""
+"""The command `adma`: compare, tune, run, replay, report, curves, data."""
 
 from __future__ import annotations
 
@@ -81,12 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"adma {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_compare(commands)
+    _add_tune(commands)
     _add_run(commands)
     _add_replay(commands)
     _add_data(commands)
 
     report = commands.add_parser("report", help="print and rebuild the report of a results folder")
-    report.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare wrote")
+    report.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare or tune wrote")
     report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
     report.set_defaults(run="commands:report")
 
@@ -111,16 +112,100 @@ def _add_compare(commands: Any) -> None:
         epilog="examples:\n  adma compare digits\n  adma compare photos/ --loss cce --loss adma:a=0.3 --seeds 10\n"
         "  adma compare table.npz --model mlp",
     )
-    compare.add_argument(
-        "data", metavar="DATA",
-        help="digits, mnist or another known name (adma data list); a folder, .tar or .zip of CLASS/IMAGE or "
-        "train|val|test/CLASS/IMAGE; an .npz with x and y; package.module:function",
-    )  # fmt: skip
+    _add_data_argument(compare)
     add = compare.add_argument
     listing = f"(default: the paper's cce, adma:a=0.26, mse, squared_hinge; known: {', '.join(known())})"
     add("--loss", action="append", metavar="SPEC", help=f"a loss such as adma:a=0.26, or with a schedule "
         f"adma:a=linear/0.01/0.4,normalize=true; again for more {listing}")  # fmt: skip
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
+    add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
+    _add_training_options(compare)
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="results folder (default: adma-runs/DATA-HASH, a new one for new settings)",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="use --out though it holds a study with other settings; its cells are kept",
+    )
+    _add_machine_options(compare)
+    compare.set_defaults(run="commands:compare")
+
+
+def _add_tune(commands: Any) -> None:
+    from adma.spec import known
+
+    tune = commands.add_parser(
+        "tune",
+        help="search each loss's parameters and the learning rate",
+        description="Search the parameters of each loss and the learning rate with the same budget for every loss. "
+        "Chosen on validation; then the winners are trained with fresh seeds and reported on test. Run the same "
+        "command again to continue after an interruption; with more --trials it goes on.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  adma tune digits --loss adma --loss gce --loss focal --trials 30 --seeds 3\n"
+        "  adma tune photos/ --loss adma:a=0.1..0.5,base=search --lr 1e-4..1e-2\n"
+        "  adma tune digits --storage postgresql+psycopg://user@host/name --study ours",
+    )
+    _add_data_argument(tune)
+    add = tune.add_argument
+    add(
+        "--loss",
+        action="append",
+        metavar="SPEC",
+        help="a loss: adma searches its parameters, adma:a=0.1..0.5 in a range of yours, adma:base=search an optional "
+        "one too, adma:a=0.26 the learning rate alone; again for more "
+        f"(default: cce, adma; known: {', '.join(known())})",
+    )
+    add("--trials", type=_positive, default=30, metavar="N", help="points tried for each loss (default: %(default)s)")
+    add("--seeds", type=_positive, default=3, metavar="N", help="runs of each trial (default: %(default)s)")
+    add(
+        "--final-seeds", type=_positive, default=5, metavar="N",
+        help="runs of each winner, with fresh seeds (default: %(default)s)",
+    )  # fmt: skip
+    add(
+        "--lr", metavar="X|LOW..HIGH",
+        help="learning rate: one value, or a range to search (default: 1e-4..1e-2)",
+    )  # fmt: skip
+    add(
+        "--pruner",
+        default="auto",
+        metavar="SPEC",
+        help="none, or wilcoxon[:p=0.1]: give a trial up if its seeds are worse than the best trial's (default: "
+        "wilcoxon if the seeds are enough for it, else none)",
+    )
+    add("--seed", type=_whole, default=0, metavar="N", help="of the search (default: %(default)s)")
+    add("--round", type=_positive, default=4, metavar="N", help="trials proposed together (default: %(default)s)")
+    add(
+        "--rope", type=_above_zero, default=0.2, metavar="X",
+        help="points of accuracy that make no difference, for the plateau (default: %(default)s)",
+    )  # fmt: skip
+    add("--storage", metavar="URL", help="a database that Optuna knows (default: a journal file in --out)")
+    add("--study", metavar="NAME", help="name of the search in the storage (default: from data and settings)")
+    add(
+        "--take-over",
+        action="store_true",
+        help="take over trials that a process of another machine left running",
+    )
+    _add_training_options(tune)
+    add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/tune-DATA-HASH)")
+    _add_machine_options(tune)
+    tune.set_defaults(run="commands:tune")
+
+
+def _add_data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="DATA",
+        help="digits, mnist or another known name (adma data list); a folder, .tar or .zip of CLASS/IMAGE or "
+        "train|val|test/CLASS/IMAGE; an .npz with x and y; package.module:function",
+    )  # fmt: skip
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    """How one training runs, but for its loss, seed and learning rate."""
+    add = parser.add_argument
     add("--epochs", type=_positive, default=10, metavar="N", help="passes over the data (default: %(default)s)")
     add(
         "--model",
@@ -134,7 +219,6 @@ def _add_compare(commands: Any) -> None:
         metavar="SPEC",
         help="adam, adamw, sgd, sgd:momentum=0.9,nesterov=true (default: %(default)s)",
     )
-    add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
     add(
         "--lr-schedule",
         default="constant",
@@ -174,19 +258,6 @@ def _add_compare(commands: Any) -> None:
     _add_condition_options(compare)
     add("--augment", default="none", metavar="SPEC", help="such as rotate=30,shift=0.2,flip,warp=0.1 (default: none)")
     add("--image-size", type=_size, metavar="HxW", help="resize images, such as 32x32")
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="results folder (default: adma-runs/DATA-HASH, a new one for new settings)",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="use --out though it holds a study with other settings; its cells are kept",
-    )
-    _add_machine_options(compare)
-    compare.set_defaults(run="commands:compare")
 
 
 def _add_run(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the commands do: from the options of `adma compare`, `report` and `curves` to what they print and write."""
+"""What the commands do: from the options of `adma compare`, `tune`, `report` and `curves` to what they leave."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from adma import __version__
-from adma.bench.console import INTERRUPTED, console_for, jobs_and_threads, usable_device
+from adma.bench import tune as search
+from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
 from adma.bench.data.catalog import load
 from adma.bench.engines.local import LocalEngine
 from adma.bench.loading import Loader
@@ -101,8 +102,15 @@ def compare(options: argparse.Namespace) -> int:
     return 1 if any(c.status == "failed" for c in results.cells) else 0
 
 
+def tune(options: argparse.Namespace) -> int:
+    """Search each loss's parameters and the learning rate; as `adma.bench.tune.search`."""
+    return search.search(options, {name: getattr(options, name) for name in _SETTINGS if name not in ("seeds", "lr")})
+
+
 def report(options: argparse.Namespace) -> int:
-    """Print the comparison of a results folder and write its report again."""
+    """Print what a results folder holds, a comparison or a search, and write its report again."""
+    if Store(options.dir).holds_search:
+        return search.report(options.dir)
     _show(console_for(), Store(options.dir).results(), options.dir, options.metric)
     return 0
 
@@ -136,9 +144,3 @@ def _show(console: Console, results: Results, root: Path, metric: str = "test_ac
 def _write_report(results: Results, root: Path, metric: str = "test_accuracy") -> Path:
 
     return write_report(results, summarise(results, metric=metric), root / "report.html")
-
-
-def file_name(name: str) -> str:
-    """A data set's name as part of a folder's name."""
-    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
-    return kept.strip("-")[:40] or "data"

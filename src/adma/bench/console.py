@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from rich.console import Console
 
@@ -39,3 +41,9 @@ def jobs_and_threads(jobs: int | None, device: str, cells: int) -> tuple[int, in
     cores = environment.cores()
     jobs = min(jobs or (min(cores, 8) if device == "cpu" else 1), max(1, cells))
     return jobs, max(1, cores // jobs)
+
+
+def file_name(name: str) -> str:
+    """A data set's name as part of a folder's name."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
+    return kept.strip("-")[:40] or "data"

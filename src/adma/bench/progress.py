@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Protocol
 
@@ -30,29 +31,47 @@ class Display(Protocol):
 
 
 class Counter:
-    """Counts cells and epochs, and from them the time left."""
+    """Counts cells and epochs, and from them the time left.
 
-    def __init__(self) -> None:
+    Args:
+        column: what is shown of a finished cell.
+        name: how a cell is called; by default by its loss and seed, and by what differs between several settings.
+    """
+
+    def __init__(self, column: str = "test_accuracy", name: Callable[[Cell], str] | None = None) -> None:
+        self._column, self._name = column, name
         self.cells: list[Cell] = []
         self.running: dict[str, int] = {}  # key -> epochs done
         self.done = self.failed = self.kept = 0
+        self._ahead = self._epochs_ahead = 0
         self._finished_epochs = 0
         self._started = time.monotonic()
         self._jobs = 1
         self._names: dict[Setting, str] = {}
+        self._known: set[str] = set()
 
     def start(self, cells: list[Cell], kept: int, jobs: int) -> None:
-        self.cells, self.kept, self._jobs = cells, kept, jobs
+        self.cells, self.kept, self._jobs = list(cells), kept, jobs
+        self._known = {cell.key for cell in cells}
         self._names = _names(list(dict.fromkeys(cell.setting for cell in cells)))
         self._started = time.monotonic()
 
+    def expect(self, cells: int, epochs: int) -> None:
+        """Say how many cells, and epochs in them, are to come beside those that were named."""
+        self._ahead, self._epochs_ahead = cells, epochs
+
     def name(self, cell: Cell) -> str:
         """The loss and the seed; where the cells have several settings, the data set and what differs before them."""
+        if self._name is not None:
+            return self._name(cell)
         setting = self._names.get(cell.setting, "")
         return f"{setting}{': ' if setting else ''}{cell.loss} seed {cell.seed}"
 
     def begin(self, cell: Cell) -> None:
         self.running[cell.key] = 0
+        if cell.key not in self._known:  # it was not named at the start
+            self.cells.append(cell)
+            self._known.add(cell.key)
 
     def epoch(self, cell: Cell, number: int) -> None:
         self.running[cell.key] = number
@@ -67,7 +86,12 @@ class Counter:
 
     @property
     def total(self) -> int:
-        return self.kept + len(self.cells)
+        return self.kept + len(self.cells) + self._ahead
+
+    @property
+    def epochs(self) -> int:
+        """Of all cells that run, those to come included."""
+        return sum(cell.setting.epochs for cell in self.cells) + self._epochs_ahead
 
     @property
     def finished(self) -> int:
@@ -78,7 +102,7 @@ class Counter:
         epochs = self._finished_epochs + sum(self.running.values())
         if not epochs:
             return ""
-        remaining = sum(cell.setting.epochs for cell in self.cells) - epochs
+        remaining = self.epochs - epochs
         seconds = (time.monotonic() - self._started) / epochs * max(0, remaining)
         return f"about {duration(seconds)} left"
 
@@ -93,15 +117,17 @@ class Counter:
 class PlainLines(Counter):
     """A line a finished cell."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(
+        self, console: Console, column: str = "test_accuracy", name: Callable[[Cell], str] | None = None
+    ) -> None:
+        super().__init__(column, name)
         self._console = console
 
     def end(self, result: CellResult) -> None:
         super().end(result)
         cell = result.cell
         outcome = (
-            f"test accuracy {100 * result.final('test_accuracy'):.2f}%"
+            f"{self._column.replace('_', ' ')} {100 * result.final(self._column):.2f}%"
             if result.status == DONE
             else f"{result.status}: {result.reason.splitlines()[0] if result.reason else ''}"
         )
@@ -116,8 +142,10 @@ class PlainLines(Counter):
 class LiveLine(Counter):
     """One bar for the whole grid."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(
+        self, console: Console, column: str = "test_accuracy", name: Callable[[Cell], str] | None = None
+    ) -> None:
+        super().__init__(column, name)
         self._bar = Progress(
             TextColumn("{task.fields[words]}", markup=False), BarColumn(bar_width=None), console=console, expand=True
         )
@@ -143,7 +171,7 @@ class LiveLine(Counter):
         self._show()
 
     def _show(self) -> None:
-        whole = sum(cell.setting.epochs for cell in self.cells) or 1
+        whole = self.epochs or 1
         done = self._finished_epochs + sum(self.running.values())
         self._bar.update(self._task, total=whole, completed=done, words=self.words())
 
@@ -166,9 +194,12 @@ def _names(settings: list[Setting]) -> dict[Setting, str]:
     return names
 
 
-def display(console: Console) -> Display:
-    """The live line on a terminal, plain lines elsewhere."""
-    return LiveLine(console) if console.is_terminal and sys.stderr.isatty() else PlainLines(console)
+def display(
+    console: Console, column: str = "test_accuracy", name: Callable[[Cell], str] | None = None
+) -> LiveLine | PlainLines:
+    """The live line on a terminal, plain lines elsewhere; further arguments as `Counter` takes them."""
+    kind = LiveLine if console.is_terminal and sys.stderr.isatty() else PlainLines
+    return kind(console, column, name)
 
 
 def duration(seconds: float) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from adma.bench.engines import Began, Engine, Finished, Reached
 from adma.bench.progress import Display
-from adma.bench.store import DIVERGED, DONE, Store
+from adma.bench.store import DIVERGED, DONE, CellResult, Store
 from adma.bench.study import Cell
 
 
@@ -19,8 +19,23 @@ def run_cells(cells: Sequence[Cell], store: Store, engine: Engine, display: Disp
     """
     todo = missing(cells, store)
     display.start(todo, len(cells) - len(todo), engine.jobs)
+    drive(todo, store, engine, display)
+
+
+def drive(
+    cells: Iterable[Cell | None],
+    store: Store,
+    engine: Engine,
+    display: Display,
+    on_result: Callable[[CellResult], None] | None = None,
+) -> None:
+    """Train the cells as they come, as `Engine.run` takes them, and keep every result.
+
+    Args:
+        on_result: told each result after the store holds it, before the next cell is asked for.
+    """
     try:
-        with closing(engine.run(todo)) as events:
+        with closing(engine.run(cells)) as events:
             for event in events:
                 if isinstance(event, Began):
                     display.begin(event.cell)
@@ -29,6 +44,8 @@ def run_cells(cells: Sequence[Cell], store: Store, engine: Engine, display: Disp
                 elif isinstance(event, Finished):
                     store.write(event.result)
                     display.end(event.result)
+                    if on_result is not None:
+                        on_result(event.result)
     finally:
         display.close()
 

@@ -2,6 +2,7 @@
 
     DIR/study.json                the study that the folder holds, if it is one study's
     DIR/plans/NAME.json           the plans that share the folder, if it is of plans
+    DIR/tune.json                 the search that the folder holds, if it is one of adma tune
     DIR/cells/KEY/config.json     the cell
     DIR/cells/KEY/epochs.parquet  one row an epoch (COLUMNS)
     DIR/cells/KEY/trace.parquet   the values of a shape that changed in training, one row a step; else there is none
@@ -9,7 +10,9 @@
     DIR/cells/KEY/status.json     {"status": ..., "reason": ..., "seconds": ...}
 
 A cell's folder is made beside its place and renamed into it, so a reader meets a whole cell or none. What
-another process left half made (killed, disk full) lies in DIR/cells/.part-* and is removed by the next run.
+another process left half made (killed, disk full) lies in DIR/cells/.part-* and is removed by the next run once that
+process has ended. Several processes may write into one folder; DIR/cells/.claim-KEY says who trains a cell, where
+they divide cells among them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adma.bench import owner
 from adma.bench.errors import BenchError
 from adma.bench.study import Cell, Entry, Plan, Study
 
@@ -52,6 +57,7 @@ COLUMNS = (
     "seconds",
 )
 DONE, DIVERGED, FAILED, MISSING = "done", "diverged", "failed", "missing"
+_OLD = 86_400.0  # seconds after which what a process of another machine left half made is taken for abandoned
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Store:
             BenchError: the folder holds another study (unless `resume`), or something that is no study.
         """
         path = self.root / "study.json"
+        self._refuse_search()
         if path.exists():
             differences = study.differences(self.study())
             if differences and not resume:
@@ -138,6 +145,7 @@ class Store:
         """
         if (self.root / "study.json").exists():
             raise BenchError(f"--out {self.root}: this folder holds a study of adma compare; choose another folder")
+        self._refuse_search()
         if not (self.root / "plans").is_dir():
             self._refuse_foreign()
         replaced = self._replaced(plan)
@@ -179,6 +187,61 @@ class Store:
             raise BenchError(f"{path} cannot be read as a plan ({error})") from error
         return Plan(name, entries), header["about"]
 
+    def open_search(self, settings: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+        """Claim the folder for a search of `adma tune`; remove what dead processes left half made.
+
+        Args:
+            settings: what must be the same for a search to go on.
+            header: all that tune.json holds; `settings` among it.
+
+        Raises:
+            BenchError: the folder holds a search with other settings, or something else.
+        """
+        if (self.root / "tune.json").exists():
+            there = self.search()["settings"]
+            differences = [
+                f"{name}: {there.get(name)!r} there, {settings.get(name)!r} now"
+                for name in dict.fromkeys([*settings, *there])
+                if there.get(name) != settings.get(name)
+            ]
+            if differences:
+                raise BenchError(
+                    f"--out {self.root}: this folder holds a search with other settings ({'; '.join(differences)}); "
+                    "choose another folder, or give the settings that it was begun with"
+                )
+        else:
+            for name, command in (("study.json", "a study of adma compare"), ("plans", "plans of adma run or replay")):
+                if (self.root / name).exists():
+                    raise BenchError(f"--out {self.root}: this folder holds {command}; choose another folder")
+            self._refuse_foreign()
+        with _explain_os_errors(self.root):
+            self._prepare()
+            write_json(self.root / "tune.json", header)
+
+    def search(self) -> dict[str, Any]:
+        """What tune.json holds.
+
+        Raises:
+            BenchError: there is none, or it cannot be read.
+        """
+        path = self.root / "tune.json"
+        try:
+            header: dict[str, Any] = json.loads(path.read_text())
+            header["settings"], header["about"]
+        except FileNotFoundError:
+            raise BenchError(f"{self.root} holds no search (no {path.name} there)") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(f"{path} cannot be read as a search ({error})") from error
+        return header
+
+    @property
+    def holds_search(self) -> bool:
+        return (self.root / "tune.json").exists()
+
+    def _refuse_search(self) -> None:
+        if self.holds_search:
+            raise BenchError(f"--out {self.root}: this folder holds a search of adma tune; choose another folder")
+
     def _refuse_foreign(self) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise BenchError(f"--out {self.root}: this is a file; choose another name for the results folder")
@@ -188,7 +251,14 @@ class Store:
     def _prepare(self) -> None:
         self.cells_dir.mkdir(parents=True, exist_ok=True)
         for leftover in self.cells_dir.glob(".part-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if _abandoned(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+                if leftover.is_file():
+                    leftover.unlink(missing_ok=True)
+        for claim in self.cells_dir.glob(".claim-*"):
+            holder = owner.parse(claim.read_text())
+            if holder is not None and holder.alive is False:
+                claim.unlink(missing_ok=True)
 
     def _header(self) -> dict[str, Any]:
         path = self.root / "study.json"
@@ -197,6 +267,8 @@ class Store:
                 f"{self.root} holds plans of adma run or replay; give that command again to rebuild its tables, what "
                 "is done is not trained again"
             )
+        if self.holds_search:
+            raise BenchError(f"{self.root} holds a search of adma tune, not a study of adma compare")
         if not path.is_file():
             raise BenchError(
                 f"{self.root} holds no study (no {path.name} there); name a folder that adma compare wrote"
@@ -215,10 +287,12 @@ class Store:
     # -- cells ----------------------------------------------------------------------------------------
 
     def write(self, result: CellResult) -> None:
-        """Add one cell, whole: a reader, and a run after a crash, sees all of it or nothing."""
-        target = self.cells_dir / result.cell.key
+        """Add one cell, whole: a reader, and a run after a crash, sees all of it or nothing.
+
+        If another process has finished the same cell meanwhile, its result stays: it says the same.
+        """
         with _explain_os_errors(self.root):
-            part = Path(tempfile.mkdtemp(prefix=f".part-{result.cell.key}-", dir=self.cells_dir))
+            part = Path(tempfile.mkdtemp(prefix=_part_prefix(result.cell), dir=self.cells_dir))
             try:
                 write_json(part / "config.json", result.cell.config())
                 write_json(part / "env.json", dict(result.env))
@@ -229,11 +303,71 @@ class Store:
                 status = {"status": result.status, "reason": result.reason, "seconds": result.seconds}
                 write_json(part / "status.json", status)
                 part.chmod(0o755)
-                if target.exists():  # a failed cell that ran again
-                    shutil.rmtree(target)
-                os.replace(part, target)
+                self._put(part, result.cell)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
+
+    def _put(self, part: Path, cell: Cell) -> None:
+        """Rename a whole cell into its place, where there may be a failed one, or another process's."""
+        target = self.cells_dir / cell.key
+        while True:
+            try:
+                os.replace(part, target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if self.read(cell).status in (DONE, DIVERGED):
+                return
+            aside = Path(tempfile.mkdtemp(prefix=_part_prefix(cell), dir=self.cells_dir))
+            try:
+                os.rename(target, aside)  # takes the place of the empty folder
+            except FileNotFoundError:
+                pass  # another process was first
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def claim(self, cell: Cell, *, take_over: bool = False) -> owner.Owner | None:
+        """Say that this process trains the cell.
+
+        Args:
+            take_over: whether a claim from another machine, where nobody here can look, is taken for abandoned.
+
+        Returns:
+            None if it may; else the process that already does. What a dead process of this machine claimed is free.
+        """
+        path = self.cells_dir / f".claim-{cell.key}"
+        with _explain_os_errors(self.root):
+            handle, name = tempfile.mkstemp(prefix=_part_prefix(cell), dir=self.cells_dir)
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(str(owner.me()))
+                while True:
+                    try:
+                        os.link(name, path)  # whole, and only if there is none
+                        return None
+                    except FileExistsError:
+                        try:
+                            holder = owner.parse(path.read_text())
+                        except FileNotFoundError:
+                            continue
+                    if holder == owner.me():
+                        return None
+                    alive = holder.alive if holder is not None else False
+                    if alive or (alive is None and not take_over):
+                        return holder
+                    path.unlink(missing_ok=True)
+            finally:
+                Path(name).unlink(missing_ok=True)
+
+    def release(self, cell: Cell) -> None:
+        """End this process's claim to a cell."""
+        path = self.cells_dir / f".claim-{cell.key}"
+        try:
+            if owner.parse(path.read_text()) == owner.me():
+                path.unlink()
+        except FileNotFoundError:
+            pass
 
     def read(self, cell: Cell) -> CellResult:
         """What is known of a cell; a folder that cannot be read counts as failed, with the reason."""
@@ -258,6 +392,24 @@ class Store:
     def results_of(self, study: Study, about: Mapping[str, Any]) -> Results:
         """What the folder's cells say of any study."""
         return Results(study, tuple(self.read(cell) for cell in study.cells()), about)
+
+
+def _part_prefix(cell: Cell) -> str:
+    mine = owner.me()
+    return f".part-{cell.key}~{mine.host}~{mine.pid}~{mine.started}~"
+
+
+def _abandoned(part: Path) -> bool:
+    """Whether nobody will finish a half-made folder: its process has ended, or it is a day old."""
+    pieces = part.name.split("~")
+    if len(pieces) == 5 and pieces[2].isdigit():
+        alive = owner.Owner(pieces[1], int(pieces[2]), pieces[3]).alive
+        if alive is not None:
+            return not alive
+    try:
+        return time.time() - part.stat().st_mtime > _OLD
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,14 @@ class Engine(Protocol):
 
     jobs: int
 
-    def run(self, cells: Sequence[Cell]) -> Generator[Event, None, None]:
-        """Train the cells; closing the iterator stops what still runs."""
+    def run(self, cells: Iterable[Cell | None]) -> Generator[Event, None, None]:
+        """Train the cells; closing the iterator stops what still runs.
+
+        Args:
+            cells: pulled one by one as there is room to train them, so that the next ones may depend on results.
+                None means "nothing now, ask again after the next event".
+
+        Raises:
+            RuntimeError: None while nothing runs, so that no event would ever come.
+        """
         ...

@@ -1,5 +1,6 @@
 """Processes on this machine: each trains one cell at a time, and loads data when the next cell needs other.
 
+Cells are pulled as workers become free, so what is trained next may depend on what came out before.
 Workers are spawned, not forked (torch's threads and CUDA do not survive a fork). A worker that dies takes one
 cell with it, which is recorded as failed, and another takes its place.
 """
@@ -10,8 +11,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -40,50 +40,75 @@ class LocalEngine:
         self._load, self._threads, self._device = load, threads, device
         self._context = multiprocessing.get_context("spawn")
 
-    def run(self, cells: Sequence[Cell]) -> Generator[Event, None, None]:
-        """Train the cells, in order as workers become free; closing the iterator stops the workers."""
-        waiting = deque(cells)
-        workers: dict[Connection, tuple[BaseProcess, Cell]] = {}
+    def run(self, cells: Iterable[Cell | None]) -> Generator[Event, None, None]:
+        """Train the cells, in order as workers become free; closing the iterator stops the workers.
+
+        Workers stay alive, with their data, while the cells are not exhausted.
+
+        Raises:
+            RuntimeError: the cells gave None while nothing ran.
+        """
+        supply, exhausted = iter(cells), False
+        busy: dict[Connection, tuple[BaseProcess, Cell]] = {}
+        idle: dict[Connection, BaseProcess] = {}
         try:
-            while waiting or workers:
-                while waiting and len(workers) < self.jobs:
-                    connection, process = self._start()
-                    cell = waiting.popleft()
-                    workers[connection] = (process, cell)
-                    connection.send(cell)
+            while True:
+                while not exhausted and len(busy) < self.jobs:
+                    try:
+                        cell = next(supply)
+                    except StopIteration:
+                        exhausted = True
+                        break
+                    if cell is None:
+                        break
+                    connection, process = self._hand_over(cell, idle)
+                    busy[connection] = (process, cell)
                     yield Began(cell)
-                ready = [connection for connection in wait(list(workers)) if isinstance(connection, Connection)]
-                for connection in ready:
-                    process, cell = workers[connection]
+                if exhausted:
+                    _dismiss(idle)
+                if not busy:
+                    if exhausted:
+                        return
+                    raise RuntimeError("the supply of cells waits for a result, but nothing is being trained")
+                for connection in [c for c in wait(list(busy)) if isinstance(c, Connection)]:
+                    process, cell = busy[connection]
                     try:
                         kind, value = connection.recv()
                     except (EOFError, ConnectionResetError):
                         process.join()
-                        del workers[connection]
+                        del busy[connection]
                         yield Finished(CellResult(cell, FAILED, _death(process.exitcode)))
                         continue
                     if kind == "epoch":
                         yield Reached(cell, value)
                         continue
+                    del busy[connection]
+                    idle[connection] = process
                     yield Finished(value)
-                    if waiting:
-                        cell = waiting.popleft()
-                        workers[connection] = (process, cell)
-                        connection.send(cell)
-                        yield Began(cell)
-                    else:
-                        del workers[connection]
-                        connection.close()  # ends the worker
-                        process.join()
         finally:
-            for connection, (process, _) in workers.items():
+            processes = [*idle.items(), *((connection, process) for connection, (process, _) in busy.items())]
+            for connection, process in processes:
                 process.terminate()
                 connection.close()
-            for process, _ in workers.values():
+            for _, process in processes:
                 process.join(5)
                 if process.is_alive():
                     process.kill()
                     process.join()
+
+    def _hand_over(self, cell: Cell, idle: dict[Connection, BaseProcess]) -> tuple[Connection, BaseProcess]:
+        """Give the cell to an idle worker, or to a new one."""
+        while idle:
+            connection, process = idle.popitem()
+            try:
+                connection.send(cell)
+            except (BrokenPipeError, ConnectionResetError):  # it was killed while it had nothing to do
+                process.join()
+                continue
+            return connection, process
+        connection, process = self._start()
+        connection.send(cell)
+        return connection, process
 
     def _start(self) -> tuple[Connection, BaseProcess]:
         ours, theirs = self._context.Pipe()
@@ -93,6 +118,13 @@ class LocalEngine:
         process.start()
         theirs.close()
         return ours, process
+
+
+def _dismiss(idle: dict[Connection, BaseProcess]) -> None:
+    while idle:
+        connection, process = idle.popitem()
+        connection.close()  # ends the worker
+        process.join()
 
 
 def _work(connection: Connection, load: Load, threads: int, device: str) -> None:

@@ -1,0 +1,322 @@
+"""`adma tune`: search each loss's parameters and its learning rate, then train the winners again with fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from adma import __version__
+from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
+from adma.bench.data.catalog import load
+from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
+from adma.bench.importing import import_modules
+from adma.bench.loading import Loader
+from adma.bench.models import check_model
+from adma.bench.prepare import describe, make_study
+from adma.bench.progress import display
+from adma.bench.report.text import write_whole
+from adma.bench.report.tune_csv import trials_csv
+from adma.bench.report.tune_html import write_tune_report
+from adma.bench.report.tune_tables import search_table, words
+from adma.bench.run import drive
+from adma.bench.search import propose
+from adma.bench.search.driver import METRIC, Driver
+from adma.bench.search.final import FinalRuns
+from adma.bench.search.ledger import Ledger, Rules
+from adma.bench.search.outcome import Outcome, final_cells, put_together
+from adma.bench.search.space import Space, parse_lr, parse_templates
+from adma.bench.search.storage import Place, open_storage, without_password
+from adma.bench.search.trials import Trial
+from adma.bench.store import CellResult, Store, write_json
+from adma.bench.study import Cell, Setting, digest
+from adma.bench.studyfile import Task
+
+DEFAULT_LOSSES = ("cce", "adma")
+USUAL_LR = 1e-3  # as adma compare has it; the search starts there
+_TRIALS, _PAGE, _CSV = "trials.json", "tune.html", "trials.csv"
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search that is ready to run, or to be shown."""
+
+    store: Store
+    setting: Setting
+    spaces: tuple[Space, ...]
+    rules: Rules
+    budget: int
+    final_seeds: tuple[int, ...]
+    rope: float
+    about: Mapping[str, Any]
+
+    def outcome(self, trials: Mapping[str, Sequence[Trial]]) -> Outcome:
+        searched = [(s, _budget(s, self.budget), trials.get(s.template.name, ())) for s in self.spaces]
+        return put_together(
+            self.setting, searched, self.store, seeds=self.rules.seeds, final_seeds=self.final_seeds, rope=self.rope,
+            seed=self.rules.seed, about=self.about,
+        )  # fmt: skip
+
+
+def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
+    """Search, train the winners with fresh seeds, print and write what came out.
+
+    Args:
+        options: of the command.
+        given: those that make the setting, as `prepare.make_study` takes them.
+
+    Returns:
+        0; 1 if something failed, or a loss has no winner; INTERRUPTED.
+
+    Raises:
+        BenchError: a mistake in the options, the data or the storage.
+    """
+    console = console_for()
+    import_modules(options.modules)
+    templates = parse_templates(options.loss or DEFAULT_LOSSES)
+    lr_range, lr = parse_lr(options.lr, USUAL_LR)
+    pruner, _, pruner_note = propose.choose_pruner(options.pruner, options.seeds)
+    if options.pruner != propose.AUTO and pruner != "none":
+        _check_pruner(pruner, options.seeds)
+    source = partial(
+        load, options.data, data_dir=options.data_dir, image_size=options.image_size, skip_bad=options.skip_bad,
+        modules=tuple(options.modules),
+    )  # fmt: skip
+    dataset = source()
+    study, sizes, notes = make_study(Task(dataset.name, dataset.name, "", {**given, "losses": ("cce",)}), dataset)
+    setting = study.setting
+    check_model(setting.model, dataset.sample_shape, dataset.num_classes)
+    shared = {k: v for k, v in asdict(setting).items() if k not in ("lr", "data")}
+    rules = Rules(tuple(range(options.seeds)), options.seed, options.round, pruner, shared)
+    settings = {**rules.config(), "lr": asdict(lr_range) if lr_range else lr}
+    name = f"tune-{file_name(dataset.name)}-{digest(settings)[:8]}"
+    root = options.out or Path("adma-runs") / name
+    place = Place(root, options.storage)
+    store = Store(root)
+    about = {
+        "command": _without_secret(options.command_line, options.storage),
+        "adma_version": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "dataset": describe(dataset, sizes, notes),
+        "modules": list(options.modules),
+        "storage": str(place),
+    }
+    header = {
+        "settings": settings,
+        "setting": asdict(setting),
+        "losses": [t.name for t in templates],
+        "lr": options.lr,
+        "trials": options.trials,
+        "final_seeds": options.final_seeds,
+        "rope": options.rope,
+        "about": about,
+    }
+    ready = _Search(
+        store, setting, tuple(Space(t, lr_range, lr) for t in templates), rules, options.trials,
+        _final_seeds(options.seeds, options.final_seeds), options.rope / 100, about,
+    )  # fmt: skip
+    store.open_search(settings, header)
+    storage, storage_notes = open_storage(place)
+    ledgers = [
+        Ledger(storage, place, options.study or name, space, rules, options.trials, options.take_over)
+        for space in ready.spaces
+    ]
+    device = usable_device(options.device)
+    at_once = len(ledgers) * options.round * options.seeds
+    jobs, threads = jobs_and_threads(options.jobs, device, at_once)
+    console.print(Text(_plan(ready, dataset.name, sizes, jobs, place)), soft_wrap=True)
+    for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+    engine = LocalEngine(Loader({dataset.fingerprint: source}), jobs=jobs, threads=threads, device=device)
+    try:
+        _run(ready, ledgers, engine, take_over=options.take_over)
+    except KeyboardInterrupt:
+        outcome = ready.outcome(_trials(ledgers))
+        page = _write(outcome, store)
+        console.print(
+            Text(
+                f"Interrupted: {sum(len(f.trials) for f in outcome.found)} trials are kept in {place}, with a report "
+                f"of them ({page}); run the same command again to continue."
+            ),
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    outcome = ready.outcome(_trials(ledgers))
+    _show(console, outcome, store)
+    failed = any(f.failures or f.winner is None or any(c.status == "failed" for c in f.fresh) for f in outcome.found)
+    return 1 if failed else 0
+
+
+def report(root: Path) -> int:
+    """Print what a search in a folder came to, and write its report again, from what the folder holds.
+
+    Raises:
+        BenchError: it cannot be read.
+    """
+    store = Store(root)
+    header = store.search()
+    try:
+        import_modules(header["about"]["modules"])
+        setting = Setting(**header["setting"])
+        settings = header["settings"]
+        lr_range, lr = parse_lr(header["lr"], USUAL_LR)
+        seeds = tuple(range(settings["seeds"]))
+        rules = Rules(seeds, settings["seed"], settings["round"], settings["pruner"], {})
+        spaces = tuple(Space(t, lr_range, lr) for t in parse_templates(header["losses"]))
+        ready = _Search(
+            store, setting, spaces, rules, header["trials"], _final_seeds(len(seeds), header["final_seeds"]),
+            header["rope"] / 100, header["about"],
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise BenchError(f"{root / 'tune.json'} cannot be read as a search ({error})") from error
+    _show(console_for(), ready.outcome(_read_trials(root)), store)
+    return 0
+
+
+def _run(ready: _Search, ledgers: Sequence[Ledger], engine: LocalEngine, *, take_over: bool) -> None:
+    """Run all trials, then the winners with fresh seeds, in the same workers.
+
+    What is under way when it stops is left to whoever comes next.
+    """
+    console = console_for(stderr=True)
+    line = display(console, METRIC, _cell_name)
+
+    def say(text: str) -> None:
+        console.print(Text(f"note: {text}"), soft_wrap=True)
+
+    driver = Driver(ledgers, ready.setting, ready.store, say)
+    runs: FinalRuns | None = None
+
+    def expect(cells: int) -> None:
+        line.expect(cells, cells * ready.setting.epochs)
+
+    def cells() -> Iterator[Cell | None]:
+        nonlocal runs
+        for cell in driver.cells():
+            expect(driver.waiting + len(ledgers) * len(ready.final_seeds))
+            yield cell
+        winners = [
+            cell
+            for ledger in ledgers
+            for cell in final_cells(ready.setting, ledger.space, ledger.trials().values(), ready.final_seeds)
+        ]
+        runs = FinalRuns(winners, ready.store, say, take_over=take_over)
+        for cell in runs.cells():
+            expect(len(runs.waiting))
+            yield cell
+
+    def take(result: CellResult) -> None:
+        if runs is not None:
+            runs.take(result)
+        else:
+            driver.take(result)
+            _keep_trials(ready.store.root, ledgers)
+
+    line.start([], 0, engine.jobs)
+    try:
+        drive(cells(), ready.store, engine, line, take)
+    finally:
+        driver.leave()
+        if runs is not None:
+            runs.leave()
+        _keep_trials(ready.store.root, ledgers)
+
+
+def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place: Place) -> str:
+    """What will be done, before it is done: the same budget for every loss."""
+    n, epochs = len(ready.rules.seeds), ready.setting.epochs
+    lines = [
+        f"{data}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; {ready.setting.model} with "
+        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.store.root}"
+    ]
+    for space in ready.spaces:
+        ranges = ", ".join(f"{k} {r.low:g}..{r.high:g}{' log' if r.log else ''}" for k, r in space.ranges.items())
+        budget = _budget(space, ready.budget)
+        counted = f"{budget} trials x {n} seeds x {epochs} epochs = {budget * n * epochs:,} epochs"
+        if not space.ranges:
+            counted = f"nothing to search, so 1 trial: {n} seeds x {epochs} epochs = {n * epochs:,} epochs"
+        lines.append(f"{space.template.name}: {counted}{' over ' + ranges if ranges else ''}")
+    lines.append(
+        f"chosen by the mean validation accuracy over the seeds, a diverged run counting as 0; then the winner of each "
+        f"loss with {len(ready.final_seeds)} fresh seeds, and test"
+    )
+    return "\n".join(lines)
+
+
+def _show(console: Console, outcome: Outcome, store: Store) -> None:
+    console.print()
+    console.print(search_table(outcome))
+    for line in words(outcome):
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(f"report: {_write(outcome, store)}"), soft_wrap=True)
+
+
+def _write(outcome: Outcome, store: Store) -> Path:
+    write_whole(store.root / _CSV, trials_csv(outcome).encode("utf-8", "backslashreplace"))
+    return write_tune_report(outcome, store.root / _PAGE)
+
+
+def _trials(ledgers: Sequence[Ledger]) -> dict[str, list[Trial]]:
+    found = {}
+    for ledger in ledgers:
+        trials = ledger.trials()
+        found[ledger.space.template.name] = [trials[index] for index in sorted(trials)]
+    return found
+
+
+def _keep_trials(root: Path, ledgers: Sequence[Ledger]) -> None:
+    """Write down the trials as they are now, so that a report needs no storage."""
+    try:
+        trials = _trials(ledgers)
+    except BenchError:
+        return  # the storage is gone, which is told elsewhere; what was written before stays
+    write_json(root / _TRIALS, {name: [asdict(t) for t in some] for name, some in trials.items()})
+
+
+def _read_trials(root: Path) -> dict[str, list[Trial]]:
+    path = root / _TRIALS
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        return {
+            name: [
+                Trial(**{**t, "values": {int(k): v for k, v in t["values"].items()}, "diverged": tuple(t["diverged"])})
+                for t in some
+            ]
+            for name, some in found.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path} cannot be read as trials ({error}); give the command again to write it") from error
+
+
+def _cell_name(cell: Cell) -> str:
+    return f"{cell.loss} lr {cell.setting.lr:g} seed {cell.seed}"
+
+
+def _budget(space: Space, trials: int) -> int:
+    return trials if space.ranges else 1
+
+
+def _final_seeds(searched: int, fresh: int) -> tuple[int, ...]:
+    """Seeds that the search has not used."""
+    return tuple(range(searched, searched + fresh))
+
+
+def _check_pruner(spec: str, seeds: int) -> None:
+    pruner = propose.choose_pruner(spec, seeds)[1]
+    if not propose.can_prune(pruner, seeds):
+        raise BenchError(f"--pruner {spec} with --seeds {seeds}: {propose.why_not(pruner, seeds)}, or --pruner none")
+
+
+def _without_secret(command: str, storage: str | None) -> str:
+    return command.replace(storage, without_password(storage)) if storage else command
