@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.text import Text
 
 from adma import __version__
-from adma.bench import tune as search
 from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
 from adma.bench.data.catalog import load
 from adma.bench.engines.local import LocalEngine
@@ -104,12 +103,16 @@ def compare(options: argparse.Namespace) -> int:
 
 def tune(options: argparse.Namespace) -> int:
     """Search each loss's parameters and the learning rate; as `adma.bench.tune.search`."""
+    from adma.bench import tune as search  # Optuna takes a second to import
+
     return search.search(options, {name: getattr(options, name) for name in _SETTINGS if name not in ("seeds", "lr")})
 
 
 def report(options: argparse.Namespace) -> int:
     """Print what a results folder holds, a comparison or a search, and write its report again."""
     if Store(options.dir).holds_search:
+        from adma.bench import tune as search
+
         return search.report(options.dir)
     _show(console_for(), Store(options.dir).results(), options.dir, options.metric)
     return 0
