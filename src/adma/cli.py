@@ -255,7 +255,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="let samples of one group (a lesion) stand in training and in test; by default groups stay whole",
     )
-    _add_condition_options(compare)
+    _add_condition_options(parser)
     add("--augment", default="none", metavar="SPEC", help="such as rotate=30,shift=0.2,flip,warp=0.1 (default: none)")
     add("--image-size", type=_size, metavar="HxW", help="resize images, such as 32x32")
 

@@ -133,7 +133,7 @@ def curve(
         ConstantKernel(1.0, (0.05, 50.0)) * Matern(np.full(len(ranges), 0.5), (0.08, 20.0), nu=2.5)
         + WhiteKernel(1e-2, (1e-8, 2.0)),
         alpha=np.maximum(errors / scale, 1e-6) ** 2,
-        n_restarts_optimizer=4,
+        n_restarts_optimizer=2,
         random_state=seed,
     )
     with warnings.catch_warnings():

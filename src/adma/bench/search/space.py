@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from adma import spec
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.shaping import canonical_loss
 from adma.family import Loss, Range
+from adma.flex.spec import parse
 
 LR = "lr"
 SEARCH = "search"  # `adma:base=search`: over the range that the loss declares
@@ -239,11 +240,11 @@ def _spec(loss: str, values: Mapping[str, str]) -> str:
 
 
 def _parse(text: str, where: str) -> Loss:
-    """The one place where a search reads a loss."""
+    """A loss at its start values, if the bench can train it: scheduled and learned parameters are fixed here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a shape that deserves a warning gets it where it trains
         try:
-            return spec.parse(text)
+            return parse(canonical_loss(text)).loss
         except ValueError as error:
             raise BenchError(f"{where}: {error}") from error
 
@@ -251,4 +252,4 @@ def _parse(text: str, where: str) -> Loss:
 def _canonical(text: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return spec.canonical(text)
+        return canonical_loss(text)
