@@ -77,7 +77,9 @@ def test_a_learned_and_a_scheduled_parameter_go_together(digits: Dataset) -> Non
 
 def test_a_class_with_a_single_sample_cannot_be_on_both_sides(digits: Dataset) -> None:
     with pytest.raises(BenchError, match="a loss that is learned holds out a part of the training samples"):
-        train(replace(cell(digits, "adma:a=learn"), setting=replace(cell(digits, "cce").setting, train_size=10)), digits)
+        train(
+            replace(cell(digits, "adma:a=learn"), setting=replace(cell(digits, "cce").setting, train_size=10)), digits
+        )
 
 
 def test_compare_learns_and_stores_what_it_learned(tmp_path: Path) -> None:

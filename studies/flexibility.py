@@ -1,0 +1,274 @@
+"""What a flexible shape is worth: learned, searched and fixed losses side by side, under label noise and imbalance.
+
+    python studies/flexibility.py run learn losses     # hours; what is done is kept, so it can be stopped at any time
+    python studies/flexibility.py collect              # from the runs to the tables in studies/results/
+    python studies/flexibility.py docs --write         # from the tables to the pages in docs/
+
+Every condition is one `adma tune`: each loss is given the same number of trials (3 seeds each) on the validation part,
+and what it chose is trained again with 5 fresh seeds and measured on the test part. A loss without anything to search
+has one trial. All losses of a seed share split, labels, initial weights and batch order, so differences are paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adma.bench.statistics import Estimate, estimate, signed
+from adma.bench.store import DONE, Store
+from adma.bench.study import Cell, Setting
+
+RESULTS = Path(__file__).parent / "results" / "2026-11-26-cpu"
+DOCS = Path(__file__).parent.parent / "docs"
+MARK = "<!-- computed below: {} -->"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One data set, network and flaw of the training labels."""
+
+    name: str
+    data: str
+    options: str
+    trials: int = 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The same losses under several conditions.
+
+    page: of docs/ that shows them.
+    reference: what the others are compared with, by its name in `losses`.
+    """
+
+    losses: tuple[str, ...]
+    options: str
+    page: str
+    reference: str
+    conditions: tuple[Condition, ...] = field(default=())
+
+
+_DIGITS = "--model mlp --epochs 15"
+_FASHION = "--model mlp --epochs 15 --train-size 2000 --eval-size 2000 --val-fraction 0.05"
+_CIFAR = "--model mlp --epochs 15 --train-size 2000 --eval-size 2000"
+_NOISE = {
+    "clean": "",
+    "20% symmetric": "--label-noise 0.2",
+    "40% symmetric": "--label-noise 0.4",
+    "60% symmetric": "--label-noise 0.6",
+    "20% pair-flip": "--label-noise 0.2:pair",
+    "40% pair-flip": "--label-noise 0.4:pair",
+}
+
+
+def _noise(data: str, name: str, options: str, *kinds: str) -> tuple[Condition, ...]:
+    return tuple(Condition(f"{name}, {kind}", data, f"{options} {_NOISE[kind]}".strip()) for kind in kinds)
+
+
+PLANS = {
+    "learn": Plan(
+        losses=("cce", "adma:a=0.26", "adma:a=learn", "adma"),
+        options="--lr 0.001",
+        page="learning.md",
+        reference="adma",
+        conditions=(
+            *_noise("digits", "digits, MLP", _DIGITS, *_NOISE),
+            Condition("digits, MLP, imbalance 20", "digits", f"{_DIGITS} --imbalance 20"),
+            Condition("digits, MLP, 200 samples", "digits", f"{_DIGITS} --train-size 200"),
+            *_noise("digits", "digits, ConvNet", "--epochs 8", "clean", "40% symmetric"),
+            *_noise("fashion_mnist", "Fashion-MNIST, MLP", _FASHION, "40% symmetric", "clean", "40% pair-flip"),
+            *_noise("cifar10", "CIFAR-10, MLP", _CIFAR, "40% symmetric", "clean"),
+            *_noise("fashion_mnist", "Fashion-MNIST, MLP", _FASHION, "20% symmetric", "60% symmetric", "20% pair-flip"),
+            Condition("Fashion-MNIST, MLP, imbalance 50", "fashion_mnist", f"{_FASHION} --imbalance 50"),
+            Condition(
+                "Fashion-MNIST, MLP, 500 samples", "fashion_mnist", _FASHION.replace("2000 --eval", "500 --eval")
+            ),
+            *_noise("cifar10", "CIFAR-10, MLP", _CIFAR, "20% symmetric", "60% symmetric", "40% pair-flip"),
+            Condition(
+                "Fashion-MNIST, ConvNet, 40% symmetric", "fashion_mnist",
+                "--epochs 10 --train-size 1000 --eval-size 1000 --val-fraction 0.05 --label-noise 0.4", trials=10,
+            ),
+            Condition(
+                "CIFAR-10, ConvNet, 40% symmetric", "cifar10",
+                "--epochs 10 --train-size 1000 --eval-size 1000 --label-noise 0.4", trials=10,
+            ),
+        ),
+    ),
+    "losses": Plan(
+        losses=(
+            "cce", "smoothed_cce", "focal", "poly1", "mae", "mse", "gce", "taylor", "agce", "aue", "aexp", "sce",
+            "nce_rce", "bi_tempered", "adma", "adma:a=learn",
+        ),
+        options="",
+        page="label_noise.md",
+        reference="cce",
+        conditions=(
+            *_noise("digits", "digits, MLP", _DIGITS, "40% symmetric", "40% pair-flip", "clean"),
+            *_noise("fashion_mnist", "Fashion-MNIST, MLP", _FASHION, "40% symmetric"),
+        ),
+    ),
+}  # fmt: skip
+
+
+def command(plan: Plan, condition: Condition, root: Path) -> list[str]:
+    """The whole `adma tune` of a condition."""
+    words = ["adma", "tune", condition.data, *shlex.split(condition.options), *shlex.split(plan.options)]
+    for loss in plan.losses:
+        words += ["--loss", loss]
+    folder = "".join(c if c.isalnum() else "-" for c in condition.name.lower()).replace("--", "-")
+    return [
+        *words,
+        "--trials",
+        str(condition.trials),
+        "--seeds",
+        "3",
+        "--final-seeds",
+        "5",
+        "--out",
+        str(root / folder),
+    ]
+
+
+def run(names: list[str], root: Path, only: str) -> None:
+    """Every condition of the plans, in their order."""
+    for name in names:
+        for condition in PLANS[name].conditions:
+            if only in condition.name:
+                words = command(PLANS[name], condition, root / name)
+                print(shlex.join(words), flush=True)
+                subprocess.run([sys.executable, "-m", "adma.cli", *words[1:]], check=False)
+
+
+_COLUMNS = ("condition", "loss", "spec", "lr", "trials", "seed", "val_search", "val_accuracy", "test_accuracy")
+
+
+def collect(root: Path) -> None:
+    """The runs with fresh seeds of every condition that is done, as one table a plan."""
+    for name, plan in PLANS.items():
+        rows = [row for condition in plan.conditions for row in _rows(plan, condition, root / name)]
+        if rows:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            with (RESULTS / f"flexibility-{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, _COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+            print(f"{name}: {len(rows)} runs of {len({row['condition'] for row in rows})} conditions")
+
+
+def _rows(plan: Plan, condition: Condition, root: Path) -> Iterator[dict[str, object]]:
+    folder = Path(command(plan, condition, root)[-1])
+    if not (folder / "trials.csv").is_file():
+        return
+    header = json.loads((folder / "tune.json").read_text())
+    setting, store = Setting(**header["setting"]), Store(folder)
+    lines = [line for line in (folder / "trials.csv").read_text().splitlines() if not line.startswith("#")]
+    trials = list(csv.DictReader(lines))
+    fresh = range(3, 3 + header["final_seeds"])
+    for trial in trials:
+        if not trial["winner"]:
+            continue
+        cells = [Cell(replace(setting, lr=float(trial["lr"])), trial["spec"], seed) for seed in fresh]
+        for cell in cells:
+            found = store.read(cell)
+            if found.status == DONE:
+                yield {
+                    "condition": condition.name,
+                    "loss": trial["loss"],
+                    "spec": trial["spec"],
+                    "lr": trial["lr"],
+                    "trials": sum(t["loss"] == trial["loss"] for t in trials),
+                    "seed": cell.seed,
+                    "val_search": f"{float(trial['val_accuracy']):.6g}",
+                    "val_accuracy": f"{found.final('val_accuracy'):.6g}",
+                    "test_accuracy": f"{found.final('test_accuracy'):.6g}",
+                }
+
+
+def tables(name: str) -> str:
+    """The conditions of a plan as Markdown: test accuracy, and the difference to the reference, seed by seed."""
+    path = RESULTS / f"flexibility-{name}.csv"
+    plan = PLANS[name]
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    lines = []
+    for condition in plan.conditions:
+        of = {loss: [r for r in rows if (r["condition"], r["loss"]) == (condition.name, loss)] for loss in plan.losses}
+        of = {loss: found for loss, found in of.items() if found}
+        if plan.reference not in of:
+            continue
+        values = {loss: {r["seed"]: 100 * float(r["test_accuracy"]) for r in found} for loss, found in of.items()}
+        lines += ["", f"**{condition.name}**", "", f"`{shlex.join(command(plan, condition, Path('DIR'))[:-2])}`", ""]
+        lines += [
+            f"| loss | chosen | trials | test accuracy % | minus {plan.reference}, points |",
+            "|---|---|---|---|---|",
+        ]
+        order = sorted(of, key=lambda loss: -_mean(values[loss]).mean)
+        for loss in order:
+            first = of[loss][0]
+            difference = "" if loss == plan.reference else _difference(values[loss], values[plan.reference])
+            chosen = f"{first['spec']}, rate {float(first['lr']):.2g}"
+            lines.append(f"| {loss} | {chosen} | {first['trials']} | {_words(_mean(values[loss]))} | {difference} |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values: Mapping[str, float]) -> Estimate:
+    return estimate(list(values.values()), LEVEL)
+
+
+def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> str:
+    found = estimate([left[seed] - right[seed] for seed in left if seed in right], LEVEL)
+    half = _half(found)
+    mark = " *" if math.isfinite(half) and abs(found.mean) > half else ""
+    return f"{signed(found.mean, 2)} ± {half:.2f} (n = {found.n}){mark}"
+
+
+def _words(e: Estimate) -> str:
+    return f"{e.mean:.2f} ± {_half(e):.2f}"
+
+
+def _half(e: Estimate) -> float:
+    return math.nan if e.interval is None else (e.interval[1] - e.interval[0]) / 2
+
+
+def docs(write: bool) -> None:
+    """The tables, printed or put below their mark in the pages."""
+    for name, plan in PLANS.items():
+        if not (RESULTS / f"flexibility-{name}.csv").is_file():
+            continue
+        text, mark, page = tables(name), MARK.format(f"python studies/flexibility.py docs, {name}"), DOCS / plan.page
+        if write:
+            above = page.read_text().partition(mark)[0]
+            page.write_text(above + mark + "\n" + text)
+        else:
+            print(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running = verbs.add_parser("run")
+    running.add_argument("names", nargs="+", choices=tuple(PLANS))
+    running.add_argument("--only", default="", help="conditions whose name holds this text")
+    for verb in (running, verbs.add_parser("collect")):
+        verb.add_argument("--out", type=Path, default=Path("adma-runs/flexibility"))
+    verbs.add_parser("docs").add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    if options.verb == "run":
+        run(options.names, options.out, options.only)
+    elif options.verb == "collect":
+        collect(options.out)
+    else:
+        docs(options.write)
+
+
+if __name__ == "__main__":
+    main()
