@@ -151,6 +151,14 @@ def test_an_imbalance_that_some_seed_has_too_few_samples_for_is_found_before_any
         make_study(task("lumpy", imbalance=str(found[0]), seeds=20), lumpy)
 
 
+def test_a_class_too_small_for_a_learned_loss_is_found_before_anything_trains(digits: Dataset) -> None:
+    options = {"losses": ["cce", "adma:a=learn"], "imbalance": "100"}
+    with pytest.raises(BenchError, match=r"a loss that is learned holds out .* at least 2 samples .* '9' has 1"):
+        make_study(task(**options), digits)
+    make_study(task(**{**options, "losses": ["cce"]}), digits)
+    make_study(task(**{**options, "imbalance": "20"}), digits)
+
+
 def test_vectors_get_an_mlp_and_no_augmentation() -> None:
     rng = np.random.default_rng(0)
     table = Dataset("table", rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 2, ("a", "b"))

@@ -15,10 +15,10 @@ from adma.bench.data.catalog import load
 from adma.bench.data.conditions import NONE, canonical_conditions, describe_conditions
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
-from adma.bench.loading import Loader, split_of
+from adma.bench.loading import Loader, held_out_of, split_of
 from adma.bench.models import canonical_model, check_model
 from adma.bench.optimizers import canonical_optimizer, canonical_schedule
-from adma.bench.shaping import canonical_loss
+from adma.bench.shaping import Shaping, canonical_loss
 from adma.bench.study import Cell, Entry, Setting, Study
 from adma.bench.studyfile import Task
 
@@ -172,10 +172,22 @@ def make_study(
         setting = replace(setting, train_size=most)
     notes += describe_conditions(setting, dataset.class_names)
     study = Study(setting, losses, tuple(range(options.get("seeds", 5))))
-    if setting.imbalance != NONE:
-        for seed in study.seeds:  # where groups are kept whole, seeds differ in the samples that a class has
-            split_of(Cell(setting, "cce", seed), dataset)
+    _check_parts(study, dataset)
     return study, count(dataset, setting), notes
+
+
+def _check_parts(study: Study, dataset: Dataset) -> None:
+    """Find, before anything trains, a seed whose classes are too small: where groups stay whole, or noise is drawn.
+
+    Raises:
+        BenchError: for the imbalance, or for what a learned loss holds out.
+    """
+    learns = any(Shaping(loss).learns for loss in study.losses)
+    for seed in study.seeds if learns or study.setting.imbalance != NONE else ():
+        cell = Cell(study.setting, "cce", seed)  # no draw depends on the loss
+        split = split_of(cell, dataset)
+        if learns:
+            held_out_of(cell, dataset, split)
 
 
 def _candidates(losses: Sequence[str], protocol: str) -> list[str]:
