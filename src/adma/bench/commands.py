@@ -130,6 +130,7 @@ def _show(console: Console, results: Results, root: Path, metric: str = "test_ac
     comparison = summarise(results, metric=metric)
     console.print()
     console.print(comparison_table(comparison))
+    console.print()
     console.print(probability_table(probabilities(results)))
     console.print()
     winner = comparison.winner
