@@ -95,7 +95,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     run = subprocess.run(
         [
             sys.executable, "-m", "adma.cli", "replay", "table1", "--stats", "--datasets", "one.npz", "two.npz",
-            "none.npz", "--model", "mlp", "--epochs", "2", "--seeds", "2", "--image-size", "8x8", "--out", "out",
+            "none.npz", "--model", "mlp", "--epochs", "2", "--seeds", "2", "--max-train-size", "60", "--out", "out",
         ],
         cwd=root, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip

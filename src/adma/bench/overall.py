@@ -22,9 +22,7 @@ def of_printed(table: int) -> OverDatasets:
 def of_ours(rows: Sequence[ReplayRow], table: int) -> OverDatasets:
     """Ours over the data sets that ran, those of the table that did not named; too few are said so instead."""
     title = f"{TABLES[table].title}, ours"
-    scores = {
-        row.title: {role: [100 * v for v in _values(row, role)] for role in row.cells} for row in rows if row.cells
-    }
+    scores = {row.title: {role: [100 * v for v in _values(row, role)] for role in row.cells} for row in rows}
     asked = dict.fromkeys(role for row in rows for role, cell in row.cells.items() if cell.loss)
     try:
         found = compare_across(scores, losses=list(asked))
