@@ -115,8 +115,13 @@ def _add_compare(commands: Any) -> None:
     _add_data_argument(compare)
     add = compare.add_argument
     listing = f"(default: the paper's cce, adma:a=0.26, mse, squared_hinge; known: {', '.join(known())})"
-    add("--loss", action="append", metavar="SPEC", help=f"a loss such as adma:a=0.26, or with a schedule "
-        f"adma:a=linear/0.01/0.4,normalize=true; again for more {listing}")  # fmt: skip
+    add(
+        "--loss",
+        action="append",
+        metavar="SPEC",
+        help="a loss such as adma:a=0.26; one whose shape changes in training such as adma:a=learn or "
+        f"adma:a=linear/0.01/0.4,normalize=true; again for more {listing}",
+    )
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
     _add_training_options(compare)
