@@ -43,14 +43,14 @@ def changing(name: str, low: float, high: float):
     return st.one_of(st.none(), value, *kinds)
 
 
-PARAMETERS = [(cls, name, r) for cls in spec.known().values() for name, r in cls.space.items()]
+PARAMETERS = [(cls, name, r) for cls in spec.known().values() for name, r in cls.space.items() if not r.whole]
 
 
 @st.composite
 def flexible(draw):
     cls = draw(st.sampled_from([c for c in spec.known().values() if c.space]))
     learned, scheduled = {}, {}
-    for name, span in cls.space.items():
+    for name, span in ((name, span) for of, name, span in PARAMETERS if of is cls):
         what = draw(changing(name, span.low, span.high))
         if isinstance(what, float) and issubclass(cls, Member):
             learned[name] = what
@@ -60,7 +60,7 @@ def flexible(draw):
     return FlexibleSpec(loss, learned, scheduled)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(what=flexible())
 def test_a_flexible_spec_comes_back_from_its_text_to_the_last_bit(what):
     text = str(what)
@@ -69,6 +69,7 @@ def test_a_flexible_spec_comes_back_from_its_text_to_the_last_bit(what):
     assert not set(text) & set(" '\"$&|;<>(){}*?!`\\~#")  # safe in a shell, unquoted
 
 
+@settings(max_examples=50)
 @given(what=flexible())
 def test_the_loss_stands_at_its_start_values(what):
     for name, start in what.learned.items():
@@ -243,7 +244,7 @@ def test_every_parameter_with_a_range_can_be_learned_or_scheduled():
         assert name in [f.name for f in fields(cls)]
         schedule = Linear((span.low, span.high))
         assert FlexibleSpec(cls(), {}, {name: schedule}).scheduled == {name: schedule}
-        if issubclass(cls, Member) and not span.whole:
+        if issubclass(cls, Member):
             assert FlexibleSpec(cls(), {name: span.low}).learned == {name: span.low}
 
 

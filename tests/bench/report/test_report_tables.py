@@ -126,6 +126,17 @@ def test_the_paste_lines_of_a_scheduled_loss_train_with_its_schedule(spec, param
     assert found == pytest.approx(values)
 
 
+def test_the_paste_lines_of_a_learned_loss_learn_it():
+    model = torch.nn.Linear(4, 3)
+    scope: dict = {
+        "adma": adma, "model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "held_out": (torch.randn(8, 4), torch.randint(3, (8,))),
+    }  # fmt: skip
+    exec(paste_line("adma:a=learn/0.1,base=learn,normalize=true"), scope)
+    assert scope["loss_fn"].member == adma.family.Adma(0.1, normalize=True)
+    assert scope["tuner"].values == pytest.approx({"a": 0.1, "base": np.e})
+
+
 def test_the_paste_line_of_an_unknown_loss_is_valid_python():
     spec = 'mine:path="a\\b"\n😀'
     code = paste_line(spec).partition(" = ")[2]

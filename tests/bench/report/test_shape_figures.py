@@ -49,6 +49,17 @@ def test_a_panel_a_parameter_with_the_mean_and_the_band_of_finished_seeds():
     assert "cce" not in svg
 
 
+def test_seeds_whose_steps_differ_are_averaged_where_the_first_has_its_own():
+    results = traced()
+    cells = list(results.cells)
+    place = next(i for i, c in enumerate(cells) if c.cell.loss == SCHEDULED and c.cell.seed == 1)
+    finer = np.linspace(0, 2, 5)
+    trace = {"step": 10 * finer, "epoch": finer, "a": np.array([0.3, 9.0, 0.4, 9.0, 0.6])}
+    cells[place] = replace(cells[place], trace=trace)
+    line = shape_traces(replace(results, cells=tuple(cells))).axes[0].lines[0]
+    assert line.get_ydata() == pytest.approx([0.2, 0.3, 0.5])
+
+
 def test_without_a_shape_that_changes_there_is_no_figure_and_no_section():
     results = fakes.results(STUDY)
     assert shape_traces(results) is None
@@ -59,7 +70,7 @@ def test_the_report_shows_the_shape_and_the_lines_that_schedule_it():
     results = traced()
     page = render(results, summarise(results))
     assert "The shape over training" in page
-    assert "A scheduled loss is drawn at its start, thinner at its further knots." in page
+    assert "A scheduled loss is drawn at its start, thinner at its further knots, a learned one at its start." in page
     assert (
         "loss_fn = adma.AdmaLoss(a=0.1, normalize=True)\n"
         "shape = adma.flex.ShapeScheduler(loss_fn, total_steps, a=&#34;linear/0.1/0.4&#34;)"

@@ -29,8 +29,8 @@ def shape_traces(results: Results) -> Figure | None:
             cells = [c for c in results.of(loss) if name in c.trace]
             done = [c.trace for c in cells if c.status == DONE]
             if done:
-                values = np.stack([trace[name] for trace in done])
-                epoch = done[0]["epoch"]
+                epoch = done[0]["epoch"]  # of seeds whose splits differ in size the steps may differ
+                values = np.stack([np.interp(epoch, trace["epoch"], trace[name]) for trace in done])
                 ax.plot(epoch, values.mean(axis=0), lw=1.8, **style)
                 if len(done) > 1:
                     ax.fill_between(

@@ -37,7 +37,7 @@ _NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier sc
 
 
 def paste_line(spec: str) -> str:
-    """A line of Python for the loss: `loss_fn = adma.AdmaLoss(a=0.26)`; a second one for a shape that is scheduled.
+    """A line of Python for the loss: `loss_fn = adma.AdmaLoss(a=0.26)`; a second one for a shape that changes.
 
     Parameters at their default are left out, but for adma's `a`, which is what a reader looks for. A loss
     that is not one of the library's own is named by its spec.
@@ -62,6 +62,12 @@ def paste_line(spec: str) -> str:
         line += (
             f"\nshape = adma.flex.ShapeScheduler(loss_fn, total_steps, {schedules})  # shape.step() after each "
             "optimizer.step()"
+        )
+    if flexible.learned:
+        names = "".join(f'"{name}", ' for name in flexible.learned).strip()
+        line += (
+            f"\ntuner = adma.flex.ShapeTuner(loss_fn, model, optimizer, held_out, parameters=({names}))"
+            "  # tuner.step(inputs, target) after each optimizer.step()"
         )
     return line
 
