@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print and rebuild the report of a results folder")
     report.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare or tune wrote")
     report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
+    _add_verdict_options(report)
     report.set_defaults(run="commands:report")
 
     curves = commands.add_parser(
@@ -125,6 +126,15 @@ def _add_compare(commands: Any) -> None:
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
     _add_training_options(compare)
+    _add_verdict_options(compare)
+    add(
+        "--until-decided",
+        action="store_true",
+        help="start with --seeds and add more until every loss is better than, worse than or equivalent to the "
+        "baseline; false verdicts stay below 5%% however often it looks",
+    )
+    add("--step", type=_positive, metavar="N", help="seeds to add at a time, with --until-decided (default: 2)")
+    add("--max-seeds", type=_positive, metavar="N", help="seeds at most, with --until-decided (default: 30)")
     add(
         "--out",
         type=Path,
@@ -348,6 +358,18 @@ def _add_condition_options(parser: argparse.ArgumentParser) -> None:
         "100:exp (falling from class to class), 100:step (the second half of the classes)",
     )
     add("--train-fraction", type=float, metavar="X", help="train on this share of the training part, drawn by class")
+
+
+def _add_verdict_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--baseline", metavar="SPEC", help="the loss that the others are held against (default: cce, or the first)")
+    add(
+        "--rope",
+        type=_not_negative,
+        metavar="X",
+        help="differences below this are of no account: points of accuracy or ECE, the metric's own unit for others "
+        "(default: 0.2 points; NLL 0.01; Brier 0.004)",
+    )
 
 
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -14,25 +15,31 @@ from adma import __version__
 from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
 from adma.bench.data.catalog import load
 from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
 from adma.bench.loading import Loader
 from adma.bench.models import check_model
 from adma.bench.prepare import canonical_losses, describe, make_study
 from adma.bench.probabilities import probabilities
 from adma.bench.progress import display
 from adma.bench.report import figures
+from adma.bench.report.cells import is_fraction
 from adma.bench.report.html import write_report
 from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
+from adma.bench.report.text import printable
 from adma.bench.run import run_cells
-from adma.bench.statistics import summarise
+from adma.bench.statistics import Comparison, summarise
+from adma.bench.statistics.summary import UNTIL_DECIDED, baseline_of
 from adma.bench.store import Results, Store
 from adma.bench.studyfile import Task
+from adma.bench.until import Steps, run_until_decided
 
 _SETTINGS = (
     "seeds", "epochs", "model", "optimizer", "lr", "lr_schedule", "weight_decay", "batch_size", "train_size",
     "val_fraction", "test_fraction", "eval_size", "grouped", "augment", "train_fraction", "imbalance", "label_noise",
     "noisy_val",
 )  # fmt: skip
+MEASURE = "test_accuracy"
 PAPER_LOSSES = ("cce", "adma:a=0.26", "mse", "squared_hinge")
 
 
@@ -56,27 +63,40 @@ def compare(options: argparse.Namespace) -> int:
     )
     dataset = source()
     given = {name: getattr(options, name) for name in _SETTINGS}
+    steps = _steps(options)
+    if steps is not None:
+        given["seeds"] = steps.max_seeds  # every seed that may run is checked now
     task = Task(dataset.name, dataset.name, "", {**given, "losses": options.loss or PAPER_LOSSES})
-    study, sizes, notes = make_study(task, dataset)
+    whole, sizes, notes = make_study(task, dataset)
+    study = whole if steps is None else replace(whole, seeds=whole.seeds[: steps.start])
     setting, losses = study.setting, study.losses
+    baseline = baseline_of(losses, canonical_losses([options.baseline])[0] if options.baseline else None)
+    rope = _rope(options.rope, MEASURE)
+    if steps is not None and len(losses) < 2:
+        raise BenchError("--until-decided: there is no loss to hold against the baseline; name a second --loss")
     check_model(setting.model, dataset.sample_shape, dataset.num_classes)
     device = usable_device(options.device)
     jobs, threads = jobs_and_threads(options.jobs, device, len(study.cells()))
-    root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}"
+    until = "" if steps is None else "-until-decided"
+    root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"
     store = Store(root)
     about = {
         "command": options.command_line,
         "adma_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "dataset": describe(dataset, sizes, notes),
+        "baseline": baseline,
+        "rope": rope,
     }
-    store.open(study, about=about, resume=options.resume)
+    if steps is not None:
+        about[UNTIL_DECIDED] = asdict(steps)
+    store.open(study, about=about, resume=options.resume, grows=steps is not None)
     console.print(
         Text(
             f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {dataset.num_classes} classes; "
             f"train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}\n"
-            f"{len(losses)} losses x {options.seeds} seeds, {setting.epochs} epochs of {setting.model} with "
-            f"{setting.optimizer}, {jobs} at a time; results in {root}"
+            f"{len(losses)} losses x {options.seeds} seeds{_more(steps)}, {setting.epochs} epochs of {setting.model} "
+            f"with {setting.optimizer}, {jobs} at a time; results in {root}"
         )
     )
     for note in (*dataset.notes, *notes):
@@ -84,11 +104,24 @@ def compare(options: argparse.Namespace) -> int:
     loader = Loader({dataset.fingerprint: source})
     engine = LocalEngine(loader, jobs=jobs, threads=threads, device=device)
     try:
-        run_cells(study.cells(), store, engine, display(console_for(stderr=True)))
+        if steps is None:
+            run_cells(study.cells(), store, engine, display(console_for(stderr=True)))
+        else:
+            run_until_decided(
+                whole,
+                steps,
+                store,
+                engine,
+                about=about,
+                baseline=baseline,
+                rope=rope,
+                display=lambda: display(console_for(stderr=True)),
+                looked=lambda look: console.print(Text(printable(look.words)), soft_wrap=True),
+            )
     except KeyboardInterrupt:
         results = store.results()
         done = sum(c.status != "missing" for c in results.cells)
-        _write_report(results, root)
+        write_report(results, _summary(results, MEASURE), root / "report.html")
         console.print(
             Text(
                 f"Interrupted: {done} of {len(results.cells)} runs are kept in {root}, with a report of them; run the "
@@ -114,7 +147,9 @@ def report(options: argparse.Namespace) -> int:
         from adma.bench import tune as search
 
         return search.report(options.dir)
-    _show(console_for(), Store(options.dir).results(), options.dir, options.metric)
+    baseline = canonical_losses([options.baseline])[0] if options.baseline else None
+    rope = _rope(options.rope, options.metric)
+    _show(console_for(), Store(options.dir).results(), options.dir, options.metric, baseline, rope)
     return 0
 
 
@@ -125,9 +160,38 @@ def curves(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(console: Console, results: Results, root: Path, metric: str = "test_accuracy") -> None:
+def _steps(options: argparse.Namespace) -> Steps | None:
+    """How seeds are added, None where their number is fixed.
 
-    comparison = summarise(results, metric=metric)
+    Raises:
+        BenchError: options that need --until-decided without it, or numbers that cannot be.
+    """
+    given = {name: getattr(options, name) for name in ("step", "max_seeds") if getattr(options, name) is not None}
+    if options.until_decided:
+        return Steps(options.seeds, **given)
+    if given:
+        raise BenchError(f"--{next(iter(given)).replace('_', '-')} has a use only with --until-decided")
+    return None
+
+
+def _more(steps: Steps | None) -> str:
+    return "" if steps is None else f", then {steps.step} more at a time until decided, at most {steps.max_seeds}"
+
+
+def _rope(given: float | None, metric: str) -> float | None:
+    """--rope in the metric's own unit: points are hundredths of accuracy and calibration error."""
+    return given if given is None or not is_fraction(metric) else given / 100
+
+
+def _show(
+    console: Console,
+    results: Results,
+    root: Path,
+    metric: str = MEASURE,
+    baseline: str | None = None,
+    rope: float | None = None,
+) -> None:
+    comparison = _summary(results, metric, baseline, rope)
     console.print()
     console.print(comparison_table(comparison))
     console.print()
@@ -142,9 +206,13 @@ def _show(console: Console, results: Results, root: Path, metric: str = "test_ac
         ),
         soft_wrap=True,
     )
-    console.print(Text(f"report: {_write_report(results, root, metric)}"), soft_wrap=True)
+    path = write_report(results, comparison, root / "report.html")
+    console.print(Text(f"report: {path}"), soft_wrap=True)
 
 
-def _write_report(results: Results, root: Path, metric: str = "test_accuracy") -> Path:
-
-    return write_report(results, summarise(results, metric=metric), root / "report.html")
+def _summary(results: Results, metric: str, baseline: str | None = None, rope: float | None = None) -> Comparison:
+    """The comparison with what was asked for, or else what the study was begun with."""
+    about = results.about
+    if rope is None and metric == MEASURE:
+        rope = about.get("rope")
+    return summarise(results, metric=metric, baseline=baseline or about.get("baseline"), rope=rope)

@@ -111,8 +111,12 @@ class Store:
 
     # -- the study ------------------------------------------------------------------------------------
 
-    def open(self, study: Study, *, about: Mapping[str, Any], resume: bool = False) -> None:
+    def open(self, study: Study, *, about: Mapping[str, Any], resume: bool = False, grows: bool = False) -> None:
         """Claim the folder for a study; remove what interrupted runs left half made.
+
+        Args:
+            grows: the study's seeds are added in steps: a folder that holds it with fewer or with more seeds is its
+                own, and keeps the larger number.
 
         Raises:
             BenchError: the folder holds another study (unless `resume`), or something that is no study.
@@ -120,10 +124,14 @@ class Store:
         path = self.root / "study.json"
         self._refuse_search()
         if path.exists():
-            differences = study.differences(self.study())
+            there = self.study()
+            if grows and there.grows_from(study):
+                study = there
+            differences = [] if grows and study.grows_from(there) else study.differences(there)
             if differences and not resume:
+                hint = "give --until-decided again, " if there.grows_from(study) and not grows else ""
                 raise BenchError(
-                    f"--out {self.root}: this folder holds another study ({'; '.join(differences)}); choose "
+                    f"--out {self.root}: this folder holds another study ({'; '.join(differences)}); {hint}choose "
                     "another folder, or pass --resume to continue there with the settings given now"
                 )
         else:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 SCHEMA = 2  # of a cell: a change here gives every cell a new key
@@ -128,6 +128,10 @@ class Study:
     @property
     def key(self) -> str:
         return digest(self.config())
+
+    def grows_from(self, other: Study) -> bool:
+        """Whether this study is the other one with more seeds, or the same."""
+        return self.seeds[: len(other.seeds)] == other.seeds and replace(self, seeds=other.seeds) == other
 
     def differences(self, other: Study) -> list[str]:
         """In words, where two studies differ; empty if they are the same."""

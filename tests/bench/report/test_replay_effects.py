@@ -13,10 +13,10 @@ import replay_fakes as fakes
 from rich.console import Console
 from scipy import stats
 
+from adma.bench.report.cells import number
 from adma.bench.report.replay import Effect
 from adma.bench.report.replay_tables import EFFECT_COLUMNS, csv_text, effect_table, effects_csv
 from adma.bench.report.replay_words import effect_title, mean_words, points_words
-from adma.bench.report.tables import number
 from adma.bench.report.trait_tables import trait_table
 from adma.bench.statistics import estimate
 

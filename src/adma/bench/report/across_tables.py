@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from adma.bench.report.cells import p_words
 from adma.bench.report.replay import OverDatasets
 from adma.bench.report.replay_csv import csv_text
 from adma.bench.report.replay_tables import plain_table
-from adma.bench.report.replay_words import DASH, role_title
+from adma.bench.report.replay_words import role_title
 from adma.bench.report.text import printable
 from adma.bench.statistics import Across, signed
 
@@ -100,15 +101,6 @@ def across_words(found: Across) -> list[tuple[str, bool]]:
     lines += [(f"Fewer runs: {words}.", True) for words in found.uneven]
     lines += [(f"{words}.", True) for words in found.omitted]
     return lines
-
-
-def p_words(p: float | None) -> str:
-    """`0.55`, `0.0042`, `<0.0001`; a dash where there is none."""
-    if p is None or math.isnan(p):
-        return DASH
-    if p < 1e-4:
-        return "<0.0001"
-    return f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
 
 
 def across_csv(head: Sequence[tuple[str, str]], overs: Sequence[OverDatasets]) -> str:

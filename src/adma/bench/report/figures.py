@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adma.bench.errors import BenchError
-from adma.bench.report.tables import metric_name
+from adma.bench.report.cells import metric_name
 from adma.bench.report.text import printable, write_whole
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
 from adma.classic import SymmetricCrossEntropy

@@ -17,10 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from adma.bench.probabilities import probabilities
-from adma.bench.report.figures import learning_traces, loss_curves, to_svg
-from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
-from adma.bench.report.shape_figures import shape_traces
-from adma.bench.report.tables import (
+from adma.bench.report.cells import (
     difference_cell,
     estimate_cell,
     is_fraction,
@@ -28,9 +25,23 @@ from adma.bench.report.tables import (
     metric_name,
     number,
     pair_cell,
-    paste_line,
 )
+from adma.bench.report.figures import learning_traces, loss_curves, to_svg
+from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
+from adma.bench.report.shape_figures import shape_traces
+from adma.bench.report.tables import paste_line
 from adma.bench.report.text import printable, write_whole
+from adma.bench.report.verdict_words import (
+    GROWN_HEADINGS,
+    column_words,
+    rope_words,
+    too_few,
+    verdict_lines,
+    verdict_rows,
+)
+from adma.bench.report.verdict_words import (
+    HEADINGS as VERDICT_HEADINGS,
+)
 from adma.bench.statistics import MIN_SEEDS, Comparison, LossSummary, percent
 from adma.bench.store import DONE, Results
 
@@ -69,6 +80,7 @@ class _Row:
     done: str
     mean: tuple[str, str]
     difference: tuple[str, str]
+    against: tuple[str, str]
     ece: str
     nll: str
     seconds: str
@@ -153,6 +165,14 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
             for s in comparison.losses
             for (status, reason), seeds in s.grouped_troubles().items()
         ],
+        "growth": comparison.growth,
+        "rope": rope_words(comparison),
+        "error": percent(1 - comparison.level),
+        "corrected_sequence": percent(1 - (1 - comparison.level) / max(1, len(comparison.losses) - 1)),
+        "verdict_lines": verdict_lines(comparison),
+        "verdict_rows": verdict_rows(comparison),
+        "verdict_headings": VERDICT_HEADINGS if comparison.growth is None else GROWN_HEADINGS,
+        "too_few": too_few(comparison),
         "probability_headings": list(HEADINGS.values()),
         "probabilities": [
             (s.loss, [(r.what, r.n, [split_cell(cell) for cell in r.cells]) for r in rows])
@@ -200,6 +220,7 @@ def _row(summary: LossSummary, comparison: Comparison) -> _Row:
         done=f"{summary.n}/{len(comparison.seeds)}",
         mean=split_cell(mean_cell(summary.estimate, comparison.metric)),
         difference=split_cell(difference_cell(summary, comparison.metric)),
+        against=column_words(summary),
         ece=pair_cell(summary, "test_ece", 100, 2),
         nll=pair_cell(summary, "test_nll", 1, 3),
         seconds=number(summary.secondary["seconds"], 1, 1),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from adma.bench.probabilities import KINDS, MEASURES, PAIRS, Probabilities
-from adma.bench.report.tables import estimate_cell, is_fraction, mean_cell, number
+from adma.bench.report.cells import estimate_cell, is_fraction, mean_cell, number
 from adma.bench.report.text import printable
 from adma.bench.statistics import Estimate
 

@@ -14,6 +14,7 @@ from adma.bench.report.across_tables import (
     loss_lines,
     pair_lines,
 )
+from adma.bench.report.cells import estimate_cell, number
 from adma.bench.report.html import package_file, render_page, split_cell
 from adma.bench.report.replay import DONE, PARTIAL, OverDatasets, Replay, ReplayRow
 from adma.bench.report.replay_words import (
@@ -31,7 +32,6 @@ from adma.bench.report.replay_words import (
     trouble_lines,
     variant_title,
 )
-from adma.bench.report.tables import estimate_cell, number
 from adma.bench.report.trait_tables import measured
 from adma.bench.statistics import percent, signed
 from adma.bench.traits import TRAITS, Trait

@@ -6,8 +6,8 @@ import math
 import warnings
 
 from adma.bench.printed import ROLE_TITLES
+from adma.bench.report.cells import metric_name, number
 from adma.bench.report.replay import NOT_RUN, Effect, Replay, ReplayCell, ReplayRow
-from adma.bench.report.tables import metric_name, number
 from adma.bench.statistics import Estimate, percent, signed
 
 DASH = "–"

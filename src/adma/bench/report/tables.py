@@ -10,9 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from adma.bench.report.cells import difference_cell, is_fraction, mean_cell, metric_name, number, pair_cell
 from adma.bench.report.text import printable
+from adma.bench.report.verdict_words import verdict_heading, verdict_lines
 from adma.bench.shaping import known_here
-from adma.bench.statistics import Comparison, Estimate, LossSummary, percent, signed
+from adma.bench.statistics import Comparison, Estimate, percent
 from adma.spec import format_spec
 
 _MODULES = {
@@ -33,7 +35,6 @@ _MODULES = {
     "sce": "SymmetricCrossEntropyLoss",
     "nce_rce": "ActivePassiveLoss",
 }
-_NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
 
 
 def paste_line(spec: str) -> str:
@@ -89,7 +90,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for heading in (
         "n",
         f"{metric_name(comparison.metric)}{unit}\n{band}",
-        f"minus baseline{points}\n{band}",
+        f"minus baseline{points}\n{band if comparison.growth is None else 'confidence seq.'}",
         "ECE % softmax → posterior",
         "NLL",
         "s per run",
@@ -125,6 +126,13 @@ def _caption(comparison: Comparison) -> Text:
             text.append(printable(f" ({reason[0] if reason else ''})\n"))
     if any(s.n == 1 for s in comparison.losses):
         text.append("An interval needs at least two seeds; run more with --seeds.\n")
+    lines = verdict_lines(comparison)
+    if lines:
+        text.append(printable(verdict_heading(comparison)) + "\n")
+    for loss, word, words in lines:
+        text.append(printable(f"  {loss} "))
+        text.append(word, style="bold")
+        text.append(printable(f": {words}\n"))
     text.append(f"Best: {printable(comparison.winner)}. " if comparison.winner else "Undecided. ", style="bold")
     text.append(printable(comparison.verdict.reason))
     return text
@@ -135,63 +143,8 @@ def _short(cell: str, estimate: Estimate | None, metric: str) -> str:
     if estimate is None or estimate.interval is None:
         return cell
     scale, digits = (100, 2) if is_fraction(metric) else (1, 4)
-    half = scale * (estimate.interval[1] - estimate.interval[0]) / 2
+    low, high = estimate.interval
+    if not math.isclose(high - estimate.mean, estimate.mean - low, rel_tol=1e-6, abs_tol=1e-12):
+        return cell  # a confidence sequence, which is not symmetric
+    half = scale * (high - low) / 2
     return f"{cell.partition(' [')[0]} ± {half:.{digits}f}"
-
-
-# -- one cell's text; the HTML table says the same -----------------------------------------------------------
-
-
-def is_fraction(metric: str) -> bool:
-    """Whether a metric is shown in per cent."""
-    return metric.endswith(("accuracy", "ece"))
-
-
-def metric_name(metric: str) -> str:
-    """`test_nll` as a heading: test NLL."""
-    part, _, measure = metric.partition("_")
-    return f"{part} {_NAMES.get(measure, measure)}"
-
-
-def number(value: float, scale: float, digits: int) -> str:
-    """A number, or a dash for what is not defined; what rounds to 0 has no sign."""
-    if math.isnan(value):
-        return "–"
-    text = f"{scale * value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def mean_cell(estimate: Estimate, metric: str) -> str:
-    """`91.20 [90.10, 92.30]`."""
-    scale, digits = (100, 2) if is_fraction(metric) else (1, 4)
-    mean = number(estimate.mean, scale, digits)
-    if estimate.interval is None:
-        return f"{mean} [no interval]" if estimate.n else mean
-    low, high = (number(end, scale, digits) for end in estimate.interval)
-    return f"{mean} [{low}, {high}]"
-
-
-def difference_cell(summary: LossSummary, metric: str) -> str:
-    """`+0.40 [−0.10, +0.90]`, or what the baseline is."""
-    if summary.to_baseline is None:
-        return "baseline"
-    return estimate_cell(summary.to_baseline.estimate, metric)
-
-
-def estimate_cell(estimate: Estimate, metric: str) -> str:
-    """`+0.40 [−0.10, +0.90]`: an estimated difference."""
-    if estimate.n == 0:
-        return "–"
-    scale, digits = (100, 2) if is_fraction(metric) else (1, 4)
-    mean = signed(scale * estimate.mean, digits)
-    if estimate.interval is None:
-        return f"{mean} [no interval]"
-    low, high = (signed(scale * end, digits) for end in estimate.interval)
-    return f"{mean} [{low}, {high}]"
-
-
-def pair_cell(summary: LossSummary, name: str, scale: float, digits: int) -> str:
-    """`4.10 → 2.00`: measured on the softmax, and on the recovered posterior where there is one."""
-    plain, posterior = summary.secondary[name], summary.secondary[f"{name}_posterior"]
-    text = number(plain, scale, digits)
-    return text if math.isnan(posterior) else f"{text} → {number(posterior, scale, digits)}"

@@ -9,9 +9,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from adma.bench.report.cells import estimate_cell, mean_cell, number
 from adma.bench.report.figures import to_svg
 from adma.bench.report.html import environment_rows, render_page, split_cell
-from adma.bench.report.tables import estimate_cell, mean_cell, number, paste_line
+from adma.bench.report.tables import paste_line
 from adma.bench.report.text import write_whole
 from adma.bench.report.tune_figures import one_panel
 from adma.bench.report.tune_tables import importance_words, plateau_words, trouble_words, winner_name

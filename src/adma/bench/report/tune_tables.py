@@ -8,7 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from adma.bench.report.tables import number, paste_line
+from adma.bench.report.cells import number
+from adma.bench.report.tables import paste_line
 from adma.bench.report.text import printable
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
