@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from adma.bench import store as store_module
 from adma.bench.errors import BenchError
+from adma.bench.owner import Owner, me, parse
 from adma.bench.store import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult, Store
 from adma.bench.study import Setting, Study
 
@@ -63,10 +66,83 @@ def test_a_crash_while_writing_leaves_no_cell(store: Store, monkeypatch: pytest.
     assert list(store.cells_dir.iterdir()) == []
 
 
-def test_half_made_folders_are_swept_by_the_next_run(store: Store) -> None:
-    (store.cells_dir / ".part-abc").mkdir()
+def part_of(who: Owner) -> str:
+    return f".part-key~{who.host}~{who.pid}~{who.started}~x"
+
+
+DEAD = Owner(me().host, 2**22 + 1, "x")  # above the greatest process number
+
+
+def test_what_dead_processes_left_half_made_is_swept_by_the_next_run(store: Store) -> None:
+    (store.cells_dir / part_of(DEAD)).mkdir()
+    (store.cells_dir / ".claim-key").write_text(str(DEAD))
+    old = store.cells_dir / part_of(Owner("elsewhere", 1, "x"))
+    old.mkdir()
+    os.utime(old, (0, 0))
     store.open(STUDY, about={})
     assert list(store.cells_dir.iterdir()) == []
+
+
+def test_what_a_living_process_is_making_is_left_alone(store: Store) -> None:
+    mine, away = store.cells_dir / part_of(me()), store.cells_dir / part_of(Owner("elsewhere", 1, "x"))
+    mine.mkdir()
+    away.mkdir()
+    (store.cells_dir / ".claim-key").write_text(str(me()))
+    store.open(STUDY, about={})
+    assert len(list(store.cells_dir.iterdir())) == 3
+
+
+def test_a_process_whose_number_was_given_to_another_is_dead() -> None:
+    assert me().alive
+    assert replace(me(), started="earlier").alive is False
+    assert replace(me(), host="elsewhere").alive is None
+    assert parse(str(me())) == me()
+    assert parse("nobody") is None
+
+
+def test_a_cell_that_another_process_has_just_finished_stays(store: Store) -> None:
+    store.write(result())
+    path = store.cells_dir / STUDY.cells()[0].key / "status.json"
+    before = path.stat().st_ino
+    store.write(replace(result(), seconds=9.0))
+    assert path.stat().st_ino == before
+    assert store.read(STUDY.cells()[0]).seconds == 1.5
+    assert [p.name for p in store.cells_dir.iterdir()] == [STUDY.cells()[0].key]
+
+
+def test_processes_may_write_the_same_cells_at_once(store: Store) -> None:
+    context = multiprocessing.get_context("fork")
+    some = [context.Process(target=write_often, args=(store,)) for _ in range(4)]
+    for process in some:
+        process.start()
+    for process in some:
+        process.join()
+    assert [process.exitcode for process in some] == [0] * 4
+    assert [c.status for c in store.results().cells] == [DONE] * 4
+    assert not list(store.cells_dir.glob(".*"))
+
+
+def write_often(store: Store) -> None:
+    for index in range(4):
+        for status in (FAILED, FAILED, DONE):
+            store.write(result(index, status))
+
+
+def test_a_cell_is_claimed_by_one_process_and_free_when_that_has_ended(store: Store) -> None:
+    cell = STUDY.cells()[0]
+    assert store.claim(cell) is None
+    assert store.claim(cell) is None  # this process has it already
+    path = store.cells_dir / f".claim-{cell.key}"
+    other = Owner("elsewhere", 1, "x")
+    path.write_text(str(other))
+    assert store.claim(cell) == other
+    store.release(cell)  # not ours
+    assert store.claim(cell) == other
+    assert store.claim(cell, take_over=True) is None
+    path.write_text(str(DEAD))
+    assert store.claim(cell) is None
+    store.release(cell)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("file", ["status.json", "env.json", "epochs.parquet"])

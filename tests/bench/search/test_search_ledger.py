@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import pytest
 import search_fakes as fakes
+from postgres_cluster import Cluster
 
 from adma.bench import owner
 from adma.bench.errors import BenchError
@@ -95,6 +96,10 @@ def take_part(root: Path, url: str | None, budget: int, report: Callable[[int], 
 def test_processes_share_a_study_and_nothing_is_done_twice(tmp_path: Path, kind: str) -> None:
     url = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "sqlite" else None
     together(tmp_path, url, processes=2 if url else 3, budget=6 if url else 16)
+
+
+def test_processes_share_a_study_in_postgresql(tmp_path: Path, postgres: Cluster) -> None:
+    together(tmp_path, postgres.url(), processes=3, budget=16)
 
 
 def together(tmp_path: Path, url: str | None, processes: int, budget: int) -> None:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from adma.bench.report.figures import PALETTE, canvas, empty_panel, styled
 from adma.bench.report.text import printable
 from adma.bench.search.analysis import Curve
 from adma.bench.search.outcome import Found
-from adma.bench.search.space import LR
+from adma.bench.search.space import LR, at, place
 from adma.bench.search.trials import COMPLETE, PRUNED, mean
+from adma.family import Range
 
 _SHADES = ("#2a7fc4", "#7d7d7d", "#d9622b")  # of the learning rate, in thirds of its range
 
@@ -46,8 +47,7 @@ def search_panel(ax: Axes, found: Found, parameter: str) -> None:
     """Draw one parameter: trials by validation accuracy, coloured by learning rate, curve, band and plateau."""
     r = found.space.ranges[parameter]
     shown = [t for t in found.trials if t.values and t.state in (COMPLETE, PRUNED)]
-    title = f"{found.name}: {parameter}" if found.name != parameter else parameter
-    ax.set_title(printable(title), loc="left", fontsize=10)
+    ax.set_title(printable(f"{found.name}: validation accuracy, %"), loc="left", fontsize=10)
     if not shown:
         empty_panel(ax, "no trial has ended")
         return
@@ -79,24 +79,22 @@ def search_panel(ax: Axes, found: Found, parameter: str) -> None:
         ax.set_xscale("log")
         _log_ticks(ax, r.low, r.high)
     ax.set_xlim(r.low, r.high)
-    ax.set_xlabel(printable(f"{'learning rate' if parameter == LR else parameter}"))
-    ax.set_ylabel("validation accuracy, %")
+    ax.set_xlabel("learning rate" if parameter == LR else printable(parameter))
     handles, labels = ax.get_legend_handles_labels()
     if any(labels):
-        ax.legend(handles, labels, fontsize=8, loc="lower center", ncols=3, handletextpad=0.1, columnspacing=0.8)
+        ax.legend(handles, labels, fontsize=7.5, loc="lower center", ncols=3, handletextpad=0, columnspacing=0.6)
 
 
 def _third(found: Found, lr: float | None) -> int:
     r = found.space.ranges.get(LR)
     if r is None or lr is None:
         return 0
-    return min(2, int(3 * np.log(lr / r.low) / np.log(r.high / r.low)))
+    return min(2, int(3 * place(r, lr)))
 
 
-def _lr_label(r: object, third: int) -> str:
-    low, high = r.low, r.high  # type: ignore[attr-defined]
-    ends = [low * (high / low) ** (k / 3) for k in (third, third + 1)]
-    return f"lr {ends[0]:.1g} to {ends[1]:.1g}"
+def _lr_label(r: Range, third: int) -> str:
+    ends = [at(r, k / 3) for k in (third, third + 1)]
+    return f"{'lr ' if third == 0 else ''}{ends[0]:.1g} to {ends[1]:.1g}"
 
 
 def _limits(ax: Axes, found: Found, curve: Curve | None) -> None:
@@ -122,5 +120,7 @@ def _log_ticks(ax: Axes, low: float, high: float) -> None:
 
 def _nice(low: float, high: float) -> list[float]:
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [m * 10.0**d for d in decades for m in (1, 2, 3, 5, 7)]
+    ticks = [m * 10.0**d for d in decades for m in (1, 2, 5)]
+    if high / low < 5:
+        return [float(x) for x in MaxNLocator(5).tick_values(low, high) if low <= x <= high]
     return [t for t in ticks if low <= t <= high]

@@ -15,7 +15,7 @@ from adma.bench.report.html import environment_rows, render_page, split_cell
 from adma.bench.report.tables import paste_line
 from adma.bench.report.text import write_whole
 from adma.bench.report.tune_figures import one_panel
-from adma.bench.report.tune_tables import importance_words, plateau_words, trouble_words, winner_name
+from adma.bench.report.tune_tables import importance_words, plateau_words, trouble_words
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, mean
@@ -48,6 +48,7 @@ def _view(outcome: Outcome) -> dict[str, Any]:
         "name": str(dataset.get("name") or outcome.setting.data),
         "partial": outcome.missing,
         "verdict": several.verdict if several else None,
+        "paste": _paste(outcome),
         "rows": [_row(f) for f in outcome.found],
         "losses": [_loss(f, index) for index, f in enumerate(outcome.found)],
         "differences": [
@@ -65,7 +66,7 @@ def _view(outcome: Outcome) -> dict[str, Any]:
             if key not in _LEFT_OUT
         ],
         "fingerprint": outcome.setting.data_hash,
-        "sizes": [(part, str(size)) for part, size in (dataset.get("sizes") or {}).items()],
+        "sizes": [(p, str(dataset["sizes"][p])) for p in ("train", "val", "test")] if dataset.get("sizes") else [],
         "notes": [str(n) for n in dataset.get("notes") or ()],
         "storage": str(about.get("storage") or ""),
         "machine": environment_rows(outcome.results) if outcome.results is not None else [],
@@ -81,18 +82,30 @@ def _view(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _paste(outcome: Outcome) -> str:
+    """The line of the only loss, or of the best one."""
+    if len(outcome.found) == 1:
+        return _line(outcome.found[0])
+    winner = outcome.comparison.winner if outcome.comparison else None
+    return next((_line(f) for f in outcome.found if winner and f.spec == winner), "")
+
+
+def _line(found: Found) -> str:
+    return f"{paste_line(found.spec)}  # learning rate {found.lr:.3g}" if found.winner else ""
+
+
 def _row(found: Found) -> dict[str, Any]:
     bias = None if isinstance(found.bias, Unknown) else found.bias
     nothing = ("–", "")
     return {
-        "name": winner_name(found),
+        "found": found.winner is not None,
+        "name": found.name,
+        "spec": found.spec or "none",
         "lr": f"{found.lr:.3g}" if found.winner else "–",
         "searched": number(found.winner.value, 100, 2) if found.winner else "–",
         "fresh": split_cell(mean_cell(bias.fresh, "val_accuracy")) if bias else nothing,
         "bias": split_cell(estimate_cell(bias.difference, "val_accuracy")) if bias else nothing,
         "test": split_cell(mean_cell(found.test, "test_accuracy")) if found.test.n else nothing,
-        "trials": f"{found.count(COMPLETE)} / {found.count(PRUNED)} / {found.count(FAILED)} of {found.budget}",
-        "epochs": f"{found.epochs:,}",
     }
 
 
@@ -113,6 +126,9 @@ def _loss(found: Found, index: int) -> dict[str, Any]:
             for number_, key in enumerate(panels)
         ],
         "lifted": _lifted(found),
+        "counted": f"{found.count(COMPLETE)} done, {found.count(PRUNED)} pruned, {found.count(FAILED)} failed of "
+        f"{found.budget}",
+        "epochs": f"{found.epochs:,}",
         "sentences": [
             text
             for text in (
@@ -121,7 +137,7 @@ def _loss(found: Found, index: int) -> dict[str, Any]:
             )
             if text
         ],
-        "paste": f"{paste_line(found.spec)}  # learning rate {found.lr:.3g}" if found.winner else "",
+        "paste": _line(found),
         "troubles": trouble_words(found),
         "ranges": [
             (key, f"{r.low:g} to {r.high:g}{', by ratios' if r.log else ''}") for key, r in found.space.ranges.items()

@@ -119,10 +119,11 @@ def plateau_words(parameter: str, found: Curve | Unknown) -> str:
     ratio = "" if math.isnan(p.ratio) else f", a ratio of {p.ratio:.1f}"
     ends = [end for end, is_open in ((p.low, p.open_low), (p.high, p.open_high)) if is_open]
     beyond = f"; {ends[0]:.2g} is the end of what was searched" if ends else ""
-    apart = "; elsewhere, too, values are not ruled out" if p.apart else ""
+    outside = "around it" if p.apart else "outside"
+    apart = "; farther off some are not ruled out" if p.apart else ""
     return (
         f"{parameter}: as good as the best within {rope} from {p.low:.2g} to {p.high:.2g}{ratio} (best near "
-        f"{p.best:.2g}; {percent(p.level)} draws){beyond}{apart}"
+        f"{p.best:.2g}; values {outside} are shown to be worse at {percent(p.level)}){beyond}{apart}"
     )
 
 
@@ -143,7 +144,10 @@ def trouble_words(found: Found) -> list[str]:
     diverged = [t for t in found.trials if t.diverged]
     if diverged:
         runs = sum(len(t.diverged) for t in diverged)
-        lines.append(f"{runs} runs of {len(diverged)} trials diverged; each counts as an accuracy of 0")
+        what = (
+            f"{runs} {'run' if runs == 1 else 'runs'} of {len(diverged)} {'trial' if len(diverged) == 1 else 'trials'}"
+        )
+        lines.append(f"{what} diverged; each counts as an accuracy of 0")
     for trial in found.failures:
         reason = trial.reason.splitlines()[0] if trial.reason else ""
         lines.append(

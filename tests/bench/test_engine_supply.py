@@ -1,0 +1,83 @@
+"""An engine that is fed while it works: what comes next may depend on what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from adma.bench.data import Dataset
+from adma.bench.data.catalog import load
+from adma.bench.engines import Began, Event, Finished
+from adma.bench.engines.local import LocalEngine
+from adma.bench.store import DONE, FAILED
+from adma.bench.study import Cell, Setting
+
+SETTING = Setting("digits", "", model="mlp", epochs=1, train_size=40, eval_size=50)
+
+
+def digits(cell: Cell) -> Dataset:
+    if cell.seed == 99:
+        raise RuntimeError("no such seed")
+    return load("digits")
+
+
+def cell(seed: int) -> Cell:
+    return Cell(SETTING, "cce", seed)
+
+
+def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
+    done: list[int] = []
+    asked: list[int] = []
+
+    def supply() -> Iterator[Cell | None]:
+        for seed in (0, 1, 2):
+            while len(done) < seed:  # the last one has to end first
+                yield None
+            asked.append(seed)
+            yield cell(seed)
+
+    processes = set()
+    engine = LocalEngine(digits, jobs=2, threads=1)
+    start = engine._start
+
+    def counted() -> object:
+        connection, process = start()
+        processes.add(process)
+        return connection, process
+
+    engine._start = counted  # type: ignore[assignment,method-assign]
+    order = []
+    for event in engine.run(supply()):
+        if isinstance(event, Began):
+            order.append(("began", event.cell.seed))
+        elif isinstance(event, Finished):
+            assert event.result.status == DONE, event.result.reason
+            order.append(("done", event.result.cell.seed))
+            done.append(event.result.cell.seed)
+    assert order == [(word, seed) for seed in (0, 1, 2) for word in ("began", "done")]
+    assert len(processes) == 1  # it was kept, with its data
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_supply_that_waits_for_nothing_is_an_error_and_no_deadlock() -> None:
+    with pytest.raises(RuntimeError, match="nothing is being trained"):
+        list(LocalEngine(digits, jobs=1, threads=1).run(iter([None])))
+
+
+def test_an_error_of_the_supply_ends_the_workers_and_reaches_the_caller() -> None:
+    def supply() -> Iterator[Cell]:
+        yield cell(99)
+        raise ValueError("the storage is gone")
+
+    seen: list[Event] = []
+
+    def consume() -> None:
+        for event in LocalEngine(digits, jobs=1, threads=1).run(supply()):
+            seen.append(event)
+
+    with pytest.raises(ValueError, match="the storage is gone"):
+        consume()
+    assert isinstance(seen[-1], Finished)
+    assert seen[-1].result.status == FAILED
+    assert "no such seed" in seen[-1].result.reason
