@@ -39,7 +39,7 @@ class Condition:
     name: str
     data: str
     options: str
-    trials: int = 30
+    trials: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class Plan:
 
     page: of docs/ that shows them.
     reference: what the others are compared with, by its name in `losses`.
+    trials: of each loss's search, unless a condition says otherwise.
     """
 
     losses: tuple[str, ...]
     options: str
     page: str
     reference: str
+    trials: int = 30
     conditions: tuple[Condition, ...] = field(default=())
 
 
@@ -111,6 +113,7 @@ PLANS = {
         options="",
         page="label_noise.md",
         reference="cce",
+        trials=15,
         conditions=(
             *_noise("digits", "digits, MLP", _DIGITS, "40% symmetric", "40% pair-flip", "clean"),
             *_noise("fashion_mnist", "Fashion-MNIST, MLP", _FASHION, "40% symmetric"),
