@@ -131,7 +131,7 @@ def command(plan: Plan, condition: Condition, root: Path) -> list[str]:
     return [
         *words,
         "--trials",
-        str(condition.trials),
+        str(condition.trials or plan.trials),
         "--seeds",
         "3",
         "--final-seeds",
