@@ -18,7 +18,7 @@ from adma.bench.progress import Display
 from adma.bench.report.cells import estimate_cell
 from adma.bench.run import missing, run_cells
 from adma.bench.statistics import MIN_SEEDS, Comparison, summarise
-from adma.bench.store import Store
+from adma.bench.store import FAILED, Store
 from adma.bench.study import Study
 
 STEP, MAX_SEEDS = 2, 30
@@ -99,13 +99,16 @@ def run_until_decided(
         display: makes what shows the runs of one step.
         looked: is told of every look.
     """
+    failed: set[str] = set()  # in this call: the next call tries them again, not the next look
     for number, count in enumerate(steps.counts(), start=1):
         grown = replace(study, seeds=study.seeds[:count])
         store.open(grown, about=about, grows=True)
-        cells = grown.cells()
+        cells = [cell for cell in grown.cells() if cell.key not in failed]
         if missing(cells, store):
             run_cells(cells, store, engine, display())
-        look = _look(number, summarise(store.results_of(grown, about), baseline=baseline, rope=rope))
+        results = store.results_of(grown, about)
+        failed |= {c.cell.key for c in results.cells if c.status == FAILED}
+        look = _look(number, summarise(results, baseline=baseline, rope=rope))
         looked(look)
         if not look.waiting:
             return

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -255,3 +255,53 @@ def test_among_equal_losses_a_winner_is_rare():
     studies = [make(dict(zip("abc", map(list, draw), strict=True))) for draw in draws]
     named = sum(summarise(study).winner is not None for study in studies)
     assert named <= 32
+
+
+# -- against the baseline ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 5), st.integers(3, 8), st.floats(0, 0.05), st.booleans())
+def test_the_winner_and_the_verdicts_never_contradict_each_other(seed, losses, seeds, apart, grown):
+    """A winner is better than the baseline; a baseline that wins leaves every loss worse; both modes, any spread."""
+    rng = np.random.default_rng(seed)
+    finals = {f"l{i}": list(0.8 + apart * i + 0.01 * rng.standard_normal(seeds)) for i in range(losses)}
+    results = make(finals)
+    if grown:
+        results = replace(results, about={"until_decided": {"start": 3, "step": 1, "max_seeds": 30}})
+    comparison = summarise(results, baseline="l0")
+    for summary in comparison.losses:
+        if summary.loss == comparison.winner and summary.stands:
+            assert summary.stands.verdict == "better"
+        if comparison.winner == "l0" and summary.stands:
+            assert summary.stands.verdict == "worse"
+    assert one(comparison, "l0").stands is None
+
+
+def test_a_study_that_grew_has_sequential_verdicts_and_counts_its_looks():
+    results = make({"cce": [0.80, 0.82, 0.81, 0.83, 0.80, 0.82], "adma": [0.90, 0.921, 0.911, 0.93, 0.902, 0.919]})
+    fixed = summarise(results)
+    grown = summarise(replace(results, about={"until_decided": {"start": 3, "step": 2, "max_seeds": 30}}))
+    assert fixed.growth is None
+    assert (grown.growth.looks, grown.growth.seeds) == (3, 6)
+    wide, narrow = one(grown, "adma").to_baseline.estimate, one(fixed, "adma").to_baseline.estimate
+    assert wide.mean == narrow.mean
+    assert wide.interval[0] < narrow.interval[0] < narrow.interval[1] < wide.interval[1]
+    assert one(grown, "adma").stands is one(grown, "adma").watched
+    assert one(fixed, "adma").stands is one(fixed, "adma").judgement
+
+
+def test_the_rope_is_the_metrics_unless_given():
+    results = make({"cce": [0.5, 0.6, 0.7], "mae": [0.5, 0.61, 0.7]})
+    assert summarise(results).rope == 0.002
+    assert summarise(results, metric="test_nll").rope == 0.01
+    assert summarise(results, rope=0.1).losses[1].judgement.verdict == "equivalent"
+    with pytest.raises(BenchError, match="rope must be a number from 0"):
+        summarise(results, rope=-0.1)
+
+
+def test_for_nll_better_means_lower():
+    comparison = summarise(make(CLEAR), metric="test_nll")
+    assert one(comparison, "adma").judgement.verdict == "better"
+    assert one(comparison, "adma").judgement.estimate.mean < 0
+    assert one(comparison, "adma").paired.improvement.probability == 1.0

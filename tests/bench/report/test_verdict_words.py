@@ -1,0 +1,148 @@
+"""What a practitioner reads of each loss against the baseline, in the terminal and on the page."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import report_fakes as fakes
+from rich.console import Console
+
+from adma.bench.report import comparison_table
+from adma.bench.report.html import render
+from adma.bench.report.verdict_words import GROWN_HEADINGS, HEADINGS, too_few, verdict_lines, verdict_rows
+from adma.bench.statistics import summarise
+
+RNG = np.random.default_rng(0)
+BASE = 0.9 + 0.01 * RNG.standard_normal(8)
+
+
+def exactly(mean: float, sd: float, seed: int = 1) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal(8)
+    return mean + sd * (x - x.mean()) / x.std(ddof=1)
+
+
+STUDY = {
+    "cce": list(BASE),
+    "adma:a=0.26": list(BASE + exactly(0.02, 0.004)),
+    "mse": list(BASE + exactly(-0.02, 0.004, 2)),
+    "focal:gamma=2": list(BASE + exactly(0.0001, 0.0007, 3)),
+    "mae": list(BASE + exactly(0.004, 0.012, 4)),
+}
+GROWN = {"until_decided": {"start": 4, "step": 2, "max_seeds": 8}}
+
+
+def said(results, width: int = 200, **options) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(comparison_table(summarise(results, **options)))
+    return " ".join(file.getvalue().split())
+
+
+def text(page: str) -> str:
+    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
+
+
+def test_the_terminal_says_the_verdict_of_every_loss():
+    words = said(fakes.results(STUDY))
+    assert "Against cce, seed by seed (less than 0.2 points is of no account):" in words
+    assert "adma:a=0.26 better: by 2.00 points" in words
+    assert "mse worse: by 2.00 points" in words
+    assert "focal:gamma=2 equivalent: the difference is shown to be less than 0.2 points" in words
+    assert re.search(
+        r"mae undecided: may be anything from −\d\.\d\d to \+\d\.\d\d points; about \d+ further seeds", words
+    )
+
+
+def test_the_rope_and_the_baseline_are_the_users():
+    words = said(fakes.results(STUDY), rope=0.05, baseline="mse")
+    assert "Against mse, seed by seed (less than 5 points is of no account):" in words
+    assert "adma:a=0.26 better: by 4.00 points; shown, but less than 5 points, so of no account" in words
+
+
+def test_other_metrics_have_their_own_rope_and_words():
+    words = said(fakes.results(STUDY), metric="test_nll")
+    assert "(less than 0.01 nats is of no account)" in words
+
+
+def test_the_page_holds_the_numbers_behind_the_verdicts():
+    results = fakes.results(STUDY)
+    comparison = summarise(results)
+    page = text(render(results, comparison))
+    for heading in HEADINGS:
+        assert heading in page
+    assert "Each loss against cce" in page
+    adma = next(row for row in verdict_rows(comparison) if row.loss == "adma:a=0.26")
+    assert adma.verdict == "better"
+    judgement = next(s.judgement for s in comparison.losses if s.loss == "adma:a=0.26")
+    assert adma.cells[0][1].endswith(f", {100 * judgement.estimate.level:.4g}%")
+    assert adma.cells[0][0] == "+2.00"
+    assert [cell[0] for cell in adma.cells[4:6]] == ["0.0078", "0.0078"]  # 2 / 2^8
+    for cell in adma.cells:
+        assert cell[0] in page
+
+
+def test_the_verdict_column_says_how_many_more():
+    results = fakes.results(STUDY)
+    page = text(render(results, summarise(results)))
+    assert re.search(r"undecided about \d+ more", page)
+
+
+def test_a_study_that_grew_shows_its_sequence_and_no_fixed_p():
+    results = replace(fakes.results(STUDY), about=GROWN)
+    comparison = summarise(results)
+    page = text(render(results, comparison))
+    for heading in GROWN_HEADINGS:
+        assert heading in page
+    assert "3 looks, 8 seeds" in page
+    assert "Wilcoxon: p" not in page
+    assert "p, Holm" not in page
+    assert too_few(comparison) == ""
+    words = said(results)
+    assert "3 looks, error rate held over all of them" in words
+    assert re.search(r"adma:a=0.26 better: by 2.00 points, decided at \d seeds", words)
+    assert "confidence seq." in words
+    fixed = next(s for s in summarise(fakes.results(STUDY)).losses if s.loss == "mae").to_baseline.estimate
+    grown = next(s for s in comparison.losses if s.loss == "mae").to_baseline.estimate
+    assert grown.interval[0] < fixed.interval[0] < fixed.interval[1] < grown.interval[1]
+
+
+def test_two_seeds_say_what_is_needed():
+    lines = verdict_lines(summarise(fakes.results({"cce": [0.9, 0.91], "mse": [0.8, 0.83]})))
+    ((loss, word, words),) = lines
+    assert (loss, word) == ("mse", "undecided")
+    assert "2 common seeds, at least 3 are needed" in words
+
+
+def test_too_few_seeds_for_the_exact_tests_are_named():
+    words = too_few(summarise(fakes.results({"cce": [0.9, 0.91, 0.92], "mse": [0.8, 0.83, 0.85]})))
+    assert "fewer than 6 seeds" in words
+    assert "mse has 3" in words
+    assert too_few(summarise(fakes.results(STUDY))) == ""
+
+
+@pytest.mark.parametrize("about", [{}, GROWN])
+def test_equal_and_constant_differences_are_told(about):
+    study = {"cce": [0.9, 0.91, 0.92, 0.9], "same": [0.9, 0.91, 0.92, 0.9], "up": [0.91, 0.92, 0.93, 0.91]}
+    words = said(replace(fakes.results(study), about=about))
+    if about:
+        assert "same undecided: all 4 seeds differ by the same 0.00 points: no spread to judge by" in words
+    else:
+        assert "same equivalent" in words
+        assert "up better: by 1.00 points; every seed differs by the same, so the spread is not known" in words
+
+
+def test_a_diverged_loss_stands_undecided_with_what_is_needed():
+    results = fakes.results({"cce": [0.9, 0.91, 0.92], "mae": ["diverged"] * 3})
+    assert "mae undecided: 0 common seeds, at least 3 are needed" in said(results)
+    assert "mae" in text(render(results, summarise(results)))
+
+
+def test_hostile_names_are_shown_and_not_obeyed():
+    results = fakes.hostile_results()
+    page = render(results, summarise(results))
+    assert "<script>alert" not in page
+    assert "Each loss against" in page
