@@ -187,11 +187,15 @@ def test_a_study_that_grew_is_the_same_study_only_for_until_decided(tmp_path: Pa
     more = replace(study, seeds=(0, 1, 2, 3, 4))
     store.open(study, about={}, grows=True)
     store.open(more, about={}, grows=True)
-    store.open(study, about={"x": 1}, grows=True)
+    about = {"until_decided": asdict(Steps(3))}
+    store.open(study, about=about, grows=True)
     assert store.study() == more  # it does not shrink
-    assert store.results().about == {"x": 1}
-    with pytest.raises(BenchError, match="give --until-decided again"):
-        store.open(study, about={})
+    assert store.results().about == about
+    for fixed in (study, more):
+        with pytest.raises(
+            BenchError, match=r"its seeds were added until it was decided\); give --until-decided again"
+        ):
+            store.open(fixed, about={})
     for other in (replace(study, losses=("cce", "mse")), replace(study, seeds=(1, 2, 3))):
         with pytest.raises(BenchError, match="holds another study"):
             store.open(other, about={}, grows=True)

@@ -29,8 +29,8 @@ from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
 from adma.bench.run import run_cells
 from adma.bench.statistics import Comparison, summarise
-from adma.bench.statistics.summary import UNTIL_DECIDED, baseline_of
-from adma.bench.store import Results, Store
+from adma.bench.statistics.summary import baseline_of
+from adma.bench.store import UNTIL_DECIDED, Results, Store
 from adma.bench.studyfile import Task
 from adma.bench.until import Steps, run_until_decided
 

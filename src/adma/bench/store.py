@@ -57,6 +57,7 @@ COLUMNS = (
     "seconds",
 )
 DONE, DIVERGED, FAILED, MISSING = "done", "diverged", "failed", "missing"
+UNTIL_DECIDED = "until_decided"  # what a study's `about` calls the plan by which its seeds are added
 _OLD = 86_400.0  # seconds after which what a process of another machine left half made is taken for abandoned
 
 
@@ -124,12 +125,16 @@ class Store:
         path = self.root / "study.json"
         self._refuse_search()
         if path.exists():
-            there = self.study()
+            header = self._header()
+            there = Study.from_config(header["study"])
+            grew = bool(header.get("about", {}).get(UNTIL_DECIDED))
             if grows and there.grows_from(study):
                 study = there
             differences = [] if grows and study.grows_from(there) else study.differences(there)
+            if grew and not grows:  # as a number fixed in advance its seeds would promise too much
+                differences.append("its seeds were added until it was decided")
             if differences and not resume:
-                hint = "give --until-decided again, " if there.grows_from(study) and not grows else ""
+                hint = "give --until-decided again, " if grew and not grows else ""
                 raise BenchError(
                     f"--out {self.root}: this folder holds another study ({'; '.join(differences)}); {hint}choose "
                     "another folder, or pass --resume to continue there with the settings given now"

@@ -22,7 +22,7 @@ from adma.bench.statistics.paired import Paired, compare_pairs, differences
 from adma.bench.statistics.sequential import Watched, watch
 from adma.bench.statistics.verdicts import MIN_SEEDS, Judgement, check_rope, judge, rope_of
 from adma.bench.statistics.words import difference_in_words, percent, value_in_words
-from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, CellResult, Results
+from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, UNTIL_DECIDED, CellResult, Results
 
 METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in ("accuracy", "nll", "brier", "ece"))
 SECONDARY = (
@@ -30,7 +30,6 @@ SECONDARY = (
     "test_accuracy",
     *(f"test_{name}{kind}" for kind in ("", "_posterior", "_scaled") for name in ("nll", "brier", "ece")),
 )
-UNTIL_DECIDED = "until_decided"  # what a results folder's `about` calls the plan by which its seeds grew
 
 
 @dataclass(frozen=True)
