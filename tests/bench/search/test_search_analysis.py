@@ -133,9 +133,12 @@ def test_importance_says_which_parameter_matters_and_nothing_of_few_trials() -> 
     assert sum(i.share for i in found) == pytest.approx(1.0)
     assert all(i.interval[0] - 0.1 <= i.share <= i.interval[1] + 0.1 for i in found)
     assert found == importance(trials(30, 1e-3, steep_a=0.001), RANGES)  # seeded
+    cut = [replace(t, state=PRUNED, values={0: t.values[0]}) if t.index % 3 else t for t in trials(30, 1e-3, steep_a=0)]
+    shares = {i.parameter: i for i in importance(cut, RANGES)}  # type: ignore[union-attr]
+    assert shares["lr"].share > 0.8
     few = importance(trials(9, 1e-3), RANGES)
     assert isinstance(few, Unknown)
-    assert "9 complete trials" in few.reason
+    assert "9 measured trials" in few.reason
 
 
 def test_selection_bias_has_welchs_interval() -> None:

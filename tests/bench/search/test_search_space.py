@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adma import spec
 from adma.bench.errors import BenchError
 from adma.bench.search.space import Space, at, parse_lr, parse_template, parse_templates, place, tidy
-from adma.family import Adma, Range
+from adma.family import Adma, Loss, Range
 from adma.spec import parse
 
 
@@ -32,6 +36,7 @@ from adma.spec import parse
         ("ce", {}, "cce"),
         ("mse", {}, "mse"),
         ("adma:a=linear/0.05/0.4", {}, "adma:a=linear/0.05/0.4"),
+        ("adma:a=learn", {}, "adma:a=learn"),
     ],
 )
 def test_what_is_not_fixed_is_searched(text: str, searched: dict[str, tuple[float, float]], name: str) -> None:
@@ -61,9 +66,10 @@ def test_a_point_becomes_a_canonical_spec() -> None:
         ("focal:gamma=0..5", "must begin above 0"),
         ("gce:q=0.5..1.5", "q must"),
         ("adma:a=0.1..x", "must be a number, got 'x'"),
+        ("adma:a=x..0.1", "must be a number, got 'x'"),
         ("adma:a=0.1..inf", "must be a number"),
         ("adma:a=search,a=0.1..0.2", "given twice"),
-        ("adma:normalize=0..1", "no number"),
+        ("adma:normalize=0..1", "must be true or false"),
         ("adma:normalize=search", "declares no range"),
         ("adma:", "nothing stands behind the colon"),
         ("adma:a=0.1..", "must be a number"),
@@ -73,6 +79,33 @@ def test_a_loss_that_cannot_be_searched_is_told(text: str, words: str) -> None:
     with pytest.raises(BenchError, match="--loss") as told:
         parse_template(text)
     assert words in str(told.value)
+
+
+@dataclass(frozen=True)
+class Stepped(Loss):
+    """A loss of a user's own, with a whole number, a word and a parameter that must be given."""
+
+    q: float
+    steps: int = 2
+    kind: str = "plain"
+    name: ClassVar[str] = "stepped_for_a_test"
+    space: ClassVar[Mapping[str, Range]] = {"steps": Range(1, 9, whole=True)}
+
+
+def test_a_loss_of_ones_own_may_have_whole_numbers_and_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spec, "_REGISTRY", dict(spec._REGISTRY))  # other tests do not see it
+    spec.register(Stepped)
+    template = parse_template("stepped_for_a_test:q=0.1..0.9")
+    assert template.space == {"q": Range(0.1, 0.9), "steps": Range(1, 9, whole=True)}
+    assert template.defaults == {"q": 0.5, "steps": 2}
+    assert template.spec({"q": 0.3, "steps": 4.0}) == "stepped_for_a_test:q=0.3,steps=4"
+    own = parse_template("stepped_for_a_test:q=0.3,steps=3..5")
+    assert own.space == {"steps": Range(3, 5, whole=True)}
+    assert parse_template(own.name) == own
+    with pytest.raises(BenchError, match="kind is no number"):
+        parse_template("stepped_for_a_test:q=0.3,kind=1..2")
+    with pytest.raises(BenchError, match="needs q"):
+        parse_template("stepped_for_a_test")
 
 
 def test_a_loss_twice_is_told_but_two_ranges_are_two_searches() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
@@ -119,7 +119,7 @@ def curve(
         rope: how much accuracy, as a fraction, is taken for no difference.
         seed: of the draws.
     """
-    used = [t for t in trials if t.state in (COMPLETE, PRUNED) and t.values]
+    used = _measured(trials)
     fewest = 2 * len(ranges) + 2
     if len(used) < fewest:
         return Unknown(f"{len(used)} measured trials; the curve needs at least {fewest}")
@@ -157,6 +157,10 @@ def curve(
         lifted=lifted,
         noise=float(np.median(errors)),
     )
+
+
+def _measured(trials: Sequence[Trial]) -> list[Trial]:
+    return [t for t in trials if t.state in (COMPLETE, PRUNED) and t.values]
 
 
 def _plateau(values: np.ndarray, profiles: np.ndarray, rope: float) -> Plateau:
@@ -238,12 +242,18 @@ def _draws(process: GaussianProcessRegressor, places: np.ndarray, seed: int) -> 
 
 
 def importance(trials: Sequence[Trial], ranges: Mapping[str, Range], *, seed: int = 0) -> list[Importance] | Unknown:
-    """What each parameter explains of the accuracy's variance over the searched space (Hutter 2014, fANOVA)."""
-    complete = [t for t in trials if t.state == COMPLETE]
+    """What each parameter explains of the accuracy's variance over the searched space (Hutter 2014, fANOVA).
+
+    A pruned trial counts with the seeds it has: their own luck is taken out, as for the curve.
+    """
+    used = _measured(trials)
     if len(ranges) < 2:
         return Unknown("one parameter is searched, so there is nothing to weigh it against")
-    if len(complete) < _FEWEST_FOR_IMPORTANCE:
-        return Unknown(f"{len(complete)} complete trials; fewer than {_FEWEST_FOR_IMPORTANCE} say too little")
+    if len(used) < _FEWEST_FOR_IMPORTANCE:
+        return Unknown(f"{len(used)} measured trials; fewer than {_FEWEST_FOR_IMPORTANCE} say too little")
+    complete = [
+        replace(t, state=COMPLETE, values={0: float(value)}) for t, value in zip(used, _adjusted(used)[0], strict=True)
+    ]
     if len({t.value for t in complete}) == 1:
         return Unknown("all trials have the same accuracy")
     whole = _shares(complete, ranges, seed)

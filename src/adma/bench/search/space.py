@@ -97,7 +97,8 @@ def parse_template(text: str) -> Template:
             raise BenchError(f"{where}: {key} is given twice")
         else:
             asked[key] = value
-    given = [*fixed.values(), *(f"{key}={_ends(where, key, v)[0]!r}" for key, v in asked.items() if v != SEARCH)]
+    lows = {key: value.partition("..")[0].strip() for key, value in asked.items() if value != SEARCH}
+    given = [*fixed.values(), *(f"{key}={low}" for key, low in lows.items())]
     loss = _parse(f"{name}:{','.join(given)}" if given or (colon and not asked) else name, where)
     parameters = loss.parameters()
     space: dict[str, Range] = {}
