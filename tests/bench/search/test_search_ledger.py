@@ -99,7 +99,7 @@ def test_processes_share_a_study_and_nothing_is_done_twice(tmp_path: Path, kind:
 
 
 def test_processes_share_a_study_in_postgresql(tmp_path: Path, postgres: Cluster) -> None:
-    together(tmp_path, postgres.url(), processes=3, budget=16)
+    together(tmp_path, postgres.url(), processes=2, budget=8)
 
 
 def together(tmp_path: Path, url: str | None, processes: int, budget: int) -> None:
@@ -141,7 +141,7 @@ def test_a_trial_of_another_machine_is_taken_over_only_when_asked_for(tmp_path: 
     second = one.claim()
     assert second is not None
     assert second.index == 1
-    assert [t.owner for t in one.foreign()] == ["elsewhere:1:x"]
+    assert [t.owner for t in fakes.trials_of(one)] == ["elsewhere:1:x", str(owner.me())]
     assert one.claim() is None
     taken = fakes.ledger(tmp_path, budget=2, take_over=True).claim()
     assert taken is not None
@@ -153,12 +153,27 @@ def _rename_owner(root: Path, other: owner.Owner) -> None:
     path.write_text(path.read_text().replace(str(owner.me()), str(other)))
 
 
+def test_a_process_that_was_cut_off_goes_on_with_its_own_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fakes.ledger(tmp_path, budget=1)
+    driver = fakes.Driver([one], fakes.SETTING, Store(tmp_path))
+    cell = next(driver.cells())
+
+    def gone(*_: object, **__: object) -> None:
+        raise BenchError("the storage is gone")
+
+    monkeypatch.setattr(one, "_end", gone)
+    driver.leave()  # cannot be told
+    assert [t.state for t in fakes.trials_of(one)] == [RUNNING]
+    again = fakes.ledger(tmp_path, budget=1)
+    assert fakes.run([again], tmp_path)[0] == cell
+
+
 def test_what_another_process_ended_meanwhile_is_not_told_twice(tmp_path: Path) -> None:
     one, other = fakes.ledger(tmp_path, budget=1), fakes.ledger(tmp_path, budget=1)
     trial = one.claim()
     assert trial is not None
     other.abandon(trial)
-    one.complete(replace(trial, state=COMPLETE, values={0: 0.5, 1: 0.5}))  # dropped
+    one.complete(replace(trial, state=COMPLETE, values={0: 0.5, 1: 0.5}))
     assert fakes.trials_of(one) == []
 
 

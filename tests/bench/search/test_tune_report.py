@@ -95,10 +95,11 @@ def test_the_winners_are_compared_with_the_fresh_seeds_each_at_its_own_learning_
 
 def test_two_searches_with_one_winner_are_told_apart(outcome: Outcome) -> None:
     adma = outcome.found[1]
+    assert adma.winner is not None
+    other = replace(adma.space, template=replace(adma.space.template, name="adma:a=0.01..0.5"))
+    searched = [(space, 22, [adma.winner]) for space in (adma.space, other)]
     twice = put_together(
-        fakes.SETTING, [(adma.space, 22, adma.trials), (replace(adma.space, template=replace(
-            adma.space.template, name="adma:a=0.01..0.5")), 22, adma.trials)],
-        Store("nowhere"), seeds=range(6), final_seeds=FRESH, rope=0.002, seed=0, about={},
+        fakes.SETTING, searched, Store("nowhere"), seeds=range(6), final_seeds=FRESH, rope=0.002, seed=0, about={}
     )  # fmt: skip
     assert twice.results is not None
     assert twice.results.study.losses == (f"{adma.spec} (adma)", f"{adma.spec} (adma:a=0.01..0.5)")

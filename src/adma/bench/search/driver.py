@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from adma.bench.errors import BenchError
@@ -93,10 +94,8 @@ class Driver:
     def leave(self) -> None:
         """Give up what this process was running, so that any other one may go on with it at once."""
         for opened in self._open:
-            try:
+            with suppress(BenchError):  # the storage may be gone: who comes next sees that this search is, too
                 opened.ledger.abandon(opened.trial)
-            except BenchError:
-                return  # the storage is gone; the next command sees that this process is, too
         self._open.clear()
 
     @property

@@ -35,6 +35,7 @@ _STATES = {
 }
 # why a trial in the storage does not count: another process had its index first; its process ended before it
 SURPLUS, ABANDONED = "surplus", "abandoned"
+_HELD: set[str] = set()  # the claims of trials that this process is running, in all its ledgers
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,6 @@ class Ledger:
         trials = self.trials()
         return sum(self._settled(trials.get(index)) for index in range(self.budget))
 
-    def foreign(self) -> list[Trial]:
-        """The trials that other processes are running."""
-        return [t for t in self.trials().values() if t.state == RUNNING and t.owner != str(owner.me())]
-
     def round_of(self, index: int) -> int:
         return index // self.rules.round
 
@@ -201,6 +198,7 @@ class Ledger:
         mine = next(t for t in self._trials if t.user_attrs.get("claim") == token)
         first = self.trials()[index]
         if first.number == mine.number:
+            _HELD.add(token)
             return first
         self._end(mine.number, TrialState.FAIL, SURPLUS)
         return None
@@ -226,9 +224,15 @@ class Ledger:
 
     def _bury_the_dead(self) -> None:
         """Tell as abandoned what dead processes left running, so that its index is free."""
-        for trial in self.foreign():
+        for frozen in self._read():
+            trial = _plain(frozen)
+            if trial.state != RUNNING:
+                continue
             holder = owner.parse(trial.owner)
-            alive = holder.alive if holder is not None else None
+            if holder == owner.me():  # else it was cut off from a storage that went away
+                alive: bool | None = frozen.user_attrs.get("claim") in _HELD
+            else:
+                alive = holder.alive if holder is not None else None
             if alive is False or (alive is None and self._take_over and trial.number <= self._before):
                 self._end(trial.number, TrialState.FAIL, ABANDONED)
 
@@ -246,6 +250,7 @@ class Ledger:
 
         If another process has taken the trial over meanwhile, nothing happens.
         """
+        self._let_go(trial)
         with told(self._place):
             frozen = self._frozen(trial.number)
             if frozen.state.is_finished():
@@ -261,8 +266,12 @@ class Ledger:
         self._read(fresh=True)
 
     def abandon(self, trial: Trial) -> None:
-        """Leave a running trial to whoever comes next."""
+        """Leave a running trial to whoever comes next; also if the storage cannot be told."""
+        self._let_go(trial)
         self._end(trial.number, TrialState.FAIL, ABANDONED)
+
+    def _let_go(self, trial: Trial) -> None:
+        _HELD.difference_update(t.user_attrs.get("claim") for t in self._trials if t.number == trial.number)
 
     def _end(self, number: int, state: TrialState, reason: str) -> None:
         with told(self._place):
