@@ -23,7 +23,7 @@ PAIR_HEADINGS = (
     "better : worse",
     "median difference, points",
     "Wilcoxon p",
-    "p, Holm",
+    "Holm p",
     "ranks apart",
     "Nemenyi p",
 )

@@ -153,10 +153,11 @@ def verdict_rows(comparison: Comparison) -> list[VerdictRow]:
                 (_further_cell(watched), ""),
             )
         else:
-            bootstrap = Estimate(summary.n, found.estimate.mean, math.nan, found.bootstrap, comparison.level)
+            redrawn = Estimate(summary.n, found.estimate.mean, math.nan, found.bootstrap, comparison.level)
+            ends = estimate_cell(redrawn, comparison.metric).partition(" ")[2] if found.bootstrap else DASH
             cells = (
                 _with_level(judgement.estimate, comparison.metric),
-                (estimate_cell(bootstrap, comparison.metric).partition(" [")[2].rstrip("]") or DASH, ""),
+                ("", ends),
                 *((p_words(p), "") for p in (judgement.p, judgement.p_holm)),
                 *((p_words(test.p), "") for test in (found.wilcoxon, found.permutation)),
                 (p_words(judgement.q_holm), ""),
@@ -180,7 +181,7 @@ def _further_cell(stands: Judgement | Watched) -> str:
         return DASH
     if stands.estimate.n < 2 or stands.constant:
         return "unknown"
-    return f"> {FURTHER_CAP}" if stands.further is None else f"about {stands.further}"
+    return f"> {FURTHER_CAP}" if stands.further is None else f"≈ {stands.further}"
 
 
 def too_few(comparison: Comparison) -> str:
