@@ -100,9 +100,17 @@ def loss_words(found: Found) -> list[str]:
     if found.winner:
         if found.winner.diverged:
             lines.append(f"its winner diverged with seeds {', '.join(map(str, found.winner.diverged))}, counted as 0")
-        lines.append(f"{paste_line(found.spec)}  # learning rate {found.lr:.3g}")
+        lines += paste_words(found).splitlines()
     lines += trouble_words(found)
     return [line for line in lines if line]
+
+
+def paste_words(found: Found) -> str:
+    """The Python that takes a winner home, with its learning rate; empty if there is none."""
+    if not found.winner:
+        return ""
+    first, *more = paste_line(found.spec).splitlines()
+    return "\n".join([f"{first}  # learning rate {found.lr:.3g}", *more])
 
 
 def plateau_words(parameter: str, found: Curve | Unknown) -> str:
