@@ -231,6 +231,11 @@ class Store:
             self._prepare()
             write_json(self.root / "tune.json", header)
 
+    def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a file of the search beside its cells, whole or not at all."""
+        with _explain_os_errors(self.root):
+            write_json(self.root / name, value)
+
     def search(self) -> dict[str, Any]:
         """What tune.json holds.
 

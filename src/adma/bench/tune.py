@@ -37,7 +37,7 @@ from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.space import Space, parse_lr, parse_templates
 from adma.bench.search.storage import Place, open_storage, without_password
 from adma.bench.search.trials import Trial
-from adma.bench.store import CellResult, Store, write_json
+from adma.bench.store import CellResult, Store
 from adma.bench.study import Cell, Setting, digest
 from adma.bench.studyfile import Task
 
@@ -219,7 +219,7 @@ def _run(ready: _Search, ledgers: Sequence[Ledger], engine: LocalEngine, *, take
             runs.take(result)
         else:
             driver.take(result)
-            _keep_trials(ready.store.root, ledgers)
+            _keep_trials(ready.store, ledgers)
 
     line.start([], 0, engine.jobs)
     try:
@@ -228,7 +228,7 @@ def _run(ready: _Search, ledgers: Sequence[Ledger], engine: LocalEngine, *, take
         driver.leave()
         if runs is not None:
             runs.leave()
-        _keep_trials(ready.store.root, ledgers)
+        _keep_trials(ready.store, ledgers)
 
 
 def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place: Place) -> str:
@@ -273,13 +273,13 @@ def _trials(ledgers: Sequence[Ledger]) -> dict[str, list[Trial]]:
     return found
 
 
-def _keep_trials(root: Path, ledgers: Sequence[Ledger]) -> None:
+def _keep_trials(store: Store, ledgers: Sequence[Ledger]) -> None:
     """Write down the trials as they are now, so that a report needs no storage."""
     try:
         trials = _trials(ledgers)
     except BenchError:
         return  # the storage is gone, which is told elsewhere; what was written before stays
-    write_json(root / _TRIALS, {name: [asdict(t) for t in some] for name, some in trials.items()})
+    store.note(_TRIALS, {name: [asdict(t) for t in some] for name, some in trials.items()})
 
 
 def _read_trials(root: Path) -> dict[str, list[Trial]]:

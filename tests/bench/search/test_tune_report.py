@@ -16,7 +16,7 @@ from adma.bench.report.figures import save
 from adma.bench.report.tune_csv import trials_csv
 from adma.bench.report.tune_figures import search_figure
 from adma.bench.report.tune_html import render_tune
-from adma.bench.report.tune_tables import plateau_words, search_table, words
+from adma.bench.report.tune_tables import paste_words, plateau_words, search_table, words
 from adma.bench.search.analysis import Curve, Plateau, Unknown
 from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.trials import FAILED, PRUNED
@@ -162,6 +162,13 @@ CURVE = Curve(
 def test_the_plateau_in_words(changes: dict[str, object], said: str) -> None:
     plateau = replace(CURVE.plateau, **changes)  # type: ignore[arg-type]
     assert said in plateau_words("a", replace(CURVE, plateau=plateau))
+
+
+def test_a_winner_that_learns_is_taken_home_with_its_tuner(outcome: Outcome) -> None:
+    found = replace(outcome.found[1], spec="adma:a=learn", lr=0.00505)
+    first, second = paste_words(found).splitlines()
+    assert first == "loss_fn = adma.AdmaLoss(a=0.26)  # learning rate 0.00505"
+    assert second.startswith("tuner = adma.flex.ShapeTuner(")
 
 
 def test_what_cannot_be_said_is_said(outcome: Outcome) -> None:

@@ -12,10 +12,9 @@ from markupsafe import Markup
 from adma.bench.report.cells import estimate_cell, mean_cell, number
 from adma.bench.report.figures import to_svg
 from adma.bench.report.html import environment_rows, render_page, split_cell
-from adma.bench.report.tables import paste_line
 from adma.bench.report.text import write_whole
 from adma.bench.report.tune_figures import one_panel
-from adma.bench.report.tune_tables import importance_words, plateau_words, trouble_words
+from adma.bench.report.tune_tables import importance_words, paste_words, plateau_words, trouble_words
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, mean
@@ -85,13 +84,9 @@ def _view(outcome: Outcome) -> dict[str, Any]:
 def _paste(outcome: Outcome) -> str:
     """The line of the only loss, or of the best one."""
     if len(outcome.found) == 1:
-        return _line(outcome.found[0])
+        return paste_words(outcome.found[0])
     winner = outcome.comparison.winner if outcome.comparison else None
-    return next((_line(f) for f in outcome.found if winner and f.spec == winner), "")
-
-
-def _line(found: Found) -> str:
-    return f"{paste_line(found.spec)}  # learning rate {found.lr:.3g}" if found.winner else ""
+    return next((paste_words(f) for f in outcome.found if winner and f.spec == winner), "")
 
 
 def _row(found: Found) -> dict[str, Any]:
@@ -137,7 +132,7 @@ def _loss(found: Found, index: int) -> dict[str, Any]:
             )
             if text
         ],
-        "paste": _line(found),
+        "paste": paste_words(found),
         "troubles": trouble_words(found),
         "ranges": [
             (key, f"{r.low:g} to {r.high:g}{', by ratios' if r.log else ''}") for key, r in found.space.ranges.items()
