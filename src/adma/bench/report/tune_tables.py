@@ -79,8 +79,8 @@ def words(outcome: Outcome) -> list[str]:
     """What stands below the table: curve, importance, failures and the line to paste of each loss; the verdict."""
     seeds, fresh = (", ".join(map(str, some)) for some in (outcome.seeds, outcome.final_seeds))
     lines = [
-        f"Chosen by the mean validation accuracy, seeds {seeds}; ± is half a 95% interval, fresh seeds {fresh}. Selection "
-        "bias: validation accuracy in the search minus that of fresh seeds."
+        f"Chosen by the mean validation accuracy, seeds {seeds}; ± is half a 95% interval, fresh seeds {fresh}. "
+        "Selection bias: validation accuracy in the search minus that of fresh seeds."
     ]
     if outcome.missing:
         lines.append(f"Partial: {outcome.missing} trials or final runs are still to come; give the command again.")
