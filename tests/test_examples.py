@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = {path.stem: path for path in (Path(__file__).resolve().parents[1] / "examples").glob("*.py")}
-ELSEWHERE = {"posterior"}  # has a test of its own
 SHAPES = {  # what it needs, and a after each epoch
     "schedule_loop": ([], [0.01 + 0.049 * k for k in range(1, 11)]),
     "schedule_lightning": (["lightning"], [0.01 + 0.29 * 19 / 30, 0.3, 0.3]),
@@ -20,7 +19,14 @@ SHAPES = {  # what it needs, and a after each epoch
 
 
 def test_every_example_has_a_test():
-    assert set(EXAMPLES) == set(SHAPES) | ELSEWHERE
+    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop"}
+
+
+def ran(name: str) -> str:
+    """What an example prints."""
+    done = subprocess.run([sys.executable, EXAMPLES[name]], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -30,10 +36,23 @@ def test_a_schedule_is_seen_at_work(name):
     for module in needed:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: examples/{name}.py WAS NOT RUN")
-    done = subprocess.run([sys.executable, EXAMPLES[name]], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"^epoch +(\d+)  a ([\d.]+)", done.stdout, re.MULTILINE)
+    printed = ran(name)
+    found = re.findall(r"^epoch +(\d+)  a ([\d.]+)", printed, re.MULTILINE)
     assert [int(epoch) for epoch, _ in found] == list(range(1, len(expected) + 1))
     assert [float(a) for _, a in found] == pytest.approx(expected, abs=6e-4)
     if name == "schedule_loop":  # it learns, though 40% of the labels are drawn at random
-        assert float(re.findall(r"test accuracy ([\d.]+)", done.stdout)[-1]) > 90
+        assert float(re.findall(r"test accuracy ([\d.]+)", printed)[-1]) > 90
+
+
+def test_the_posterior_is_better_than_the_softmax_on_held_out_data():
+    found = re.findall(r"^(\w+) +NLL ([\d.]+) +ECE ([\d.]+) %$", ran("posterior"), re.MULTILINE)
+    assert [name for name, _, _ in found] == ["softmax", "posterior"]
+    (_, *softmax), (_, *posterior) = ((name, float(nll), float(ece)) for name, nll, ece in found)
+    assert posterior[0] < softmax[0]
+    assert posterior[1] < softmax[1] / 2
+
+
+@pytest.mark.slow
+def test_a_learned_shape_stands_false_labels_better_than_cross_entropy():
+    plain, learned = map(float, re.findall(r"test accuracy ([\d.]+)%", ran("learn_loop")))
+    assert learned > plain + 2
