@@ -13,7 +13,15 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 import adma
-from adma.bench.calibration import TEMPERATURES, brier, fit_temperature, measures, quality, scaled_measures
+from adma.bench.calibration import (
+    TEMPERATURES,
+    brier,
+    calibration_error,
+    fit_temperature,
+    measures,
+    quality,
+    scaled_measures,
+)
 
 FITTED = ("temperature", "test_nll_scaled", "test_brier_scaled", "test_ece_scaled")
 
@@ -157,3 +165,16 @@ def test_without_a_temperature_nothing_is_scaled() -> None:
     broken = scaled_measures(val, val_target, torch.full((5, 4), torch.nan), torch.arange(5) % 3)
     assert np.isfinite(broken["temperature"])
     assert all(np.isnan(broken[name]) for name in FITTED[1:])
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 5.0, 50.0])
+def test_the_calibration_error_is_that_of_torchmetrics(classes: int, scale: float) -> None:
+    """All-equal logits put every confidence on one value, large ones on 1: the edges of the bins too."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    g = torch.Generator().manual_seed(classes)
+    p = torch.softmax(scale * torch.randn(500, classes, generator=g), 1)
+    target = torch.randint(classes, (500,), generator=g)
+    ours = calibration_error(p, target)
+    assert float(ours) == pytest.approx(float(multiclass_calibration_error(p, target, classes, n_bins=15)), abs=1e-6)

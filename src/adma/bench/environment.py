@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("adma", "torch", "numpy", "torchmetrics", "scikit-learn", "scipy", "pillow", "pyarrow", "transformers")
+_PACKAGES = ("adma", "torch", "numpy", "scikit-learn", "scipy", "pillow", "pyarrow", "transformers")
 
 
 def versions() -> dict[str, str]:
