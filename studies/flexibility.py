@@ -155,16 +155,38 @@ _COLUMNS = ("condition", "loss", "spec", "lr", "trials", "seed", "val_search", "
 
 
 def collect(root: Path) -> None:
-    """The runs with fresh seeds of every condition that is done, as one table a plan."""
+    """The runs with fresh seeds of every condition that is done, as one table a plan.
+
+    Conditions that the table has and the folder has not are kept: not every machine runs them all.
+    """
     for name, plan in PLANS.items():
-        rows = [row for condition in plan.conditions for row in _rows(plan, condition, root / name)]
+        kept: dict[str, list[dict[str, object]]] = {}
+        for row in read(name):
+            kept.setdefault(row["condition"], []).append(dict(row))
+        for condition in plan.conditions:
+            found = list(_rows(plan, condition, root / name))
+            if found:
+                kept[condition.name] = found
+        rows = [row for condition in plan.conditions for row in kept.get(condition.name, [])]
         if rows:
             RESULTS.mkdir(parents=True, exist_ok=True)
-            with (RESULTS / f"flexibility-{name}.csv").open("w", newline="") as file:
+            with _table(name).open("w", newline="") as file:
                 writer = csv.DictWriter(file, _COLUMNS)
                 writer.writeheader()
                 writer.writerows(rows)
             print(f"{name}: {len(rows)} runs of {len({row['condition'] for row in rows})} conditions")
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """A plan's table; empty if there is none yet."""
+    if not _table(name).is_file():
+        return []
+    with _table(name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def _table(name: str) -> Path:
+    return RESULTS / f"flexibility-{name}.csv"
 
 
 def _rows(plan: Plan, condition: Condition, root: Path) -> Iterator[dict[str, object]]:
@@ -198,10 +220,7 @@ def _rows(plan: Plan, condition: Condition, root: Path) -> Iterator[dict[str, ob
 
 def tables(name: str) -> str:
     """The conditions of a plan as Markdown: test accuracy, and the difference to the reference, seed by seed."""
-    path = RESULTS / f"flexibility-{name}.csv"
-    plan = PLANS[name]
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
+    plan, rows = PLANS[name], read(name)
     lines = []
     for condition in plan.conditions:
         of = {loss: [r for r in rows if (r["condition"], r["loss"]) == (condition.name, loss)] for loss in plan.losses}
@@ -245,7 +264,7 @@ def _half(e: Estimate) -> float:
 def docs(write: bool) -> None:
     """The tables, printed or put below their mark in the pages."""
     for name, plan in PLANS.items():
-        if not (RESULTS / f"flexibility-{name}.csv").is_file():
+        if not read(name):
             continue
         text, mark, page = tables(name), MARK.format(f"python studies/flexibility.py docs, {name}"), DOCS / plan.page
         if write:

@@ -28,7 +28,7 @@ from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
 from adma.bench.run import run_cells
-from adma.bench.statistics import Comparison, summarise
+from adma.bench.statistics import BETTER, Comparison, summarise
 from adma.bench.statistics.summary import baseline_of
 from adma.bench.store import UNTIL_DECIDED, Results, Store
 from adma.bench.studyfile import Task
@@ -183,6 +183,20 @@ def _rope(given: float | None, metric: str) -> float | None:
     return given if given is None or not is_fraction(metric) else given / 100
 
 
+def _advice(comparison: Comparison) -> str:
+    """The line to paste: the winner's; else the leader's if it beats the baseline, or the usual loss."""
+    if comparison.winner:
+        return f"For your own training:  {paste_line(comparison.winner)}"
+    for summary in comparison.losses:
+        stands = summary.stands
+        if summary.loss == comparison.verdict.leader and stands is not None and stands.verdict == BETTER:
+            return (
+                f"No loss is shown to be best here, but this one is better than {comparison.baseline}:  "
+                f"{paste_line(summary.loss)}"
+            )
+    return f"No loss is shown to be best here; the usual one is  {paste_line('cce')}"
+
+
 def _show(
     console: Console,
     results: Results,
@@ -197,15 +211,7 @@ def _show(
     console.print()
     console.print(probability_table(probabilities(results)))
     console.print()
-    winner = comparison.winner
-    console.print(
-        Text(
-            f"For your own training:  {paste_line(winner)}"
-            if winner
-            else f"No loss is shown to be best here; the usual one is  {paste_line('cce')}"
-        ),
-        soft_wrap=True,
-    )
+    console.print(Text(_advice(comparison)), soft_wrap=True)
     path = write_report(results, comparison, root / "report.html")
     console.print(Text(f"report: {path}"), soft_wrap=True)
 
