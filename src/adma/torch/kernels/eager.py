@@ -123,6 +123,51 @@ def _nll(odds: Tensor) -> Tensor:
     return torch.logaddexp(odds, torch.zeros((), dtype=odds.dtype, device=odds.device))
 
 
+def rows_and_gradient(
+    z: Tensor, target: Tensor, shape: Shape, scale: Tensor, *, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and the gradient of `sum(scale * rows)` in the logits, in one walk over them.
+
+    Without a graph: for callers that know already how the rows will be summed.
+
+    Args:
+        z: logits (N, C, M).
+        target: class indices (N, M) in [0, C), valid also where `scale` is 0.
+        shape: psi and slope.
+        scale: (N, M), in `terms.row_dtype`; a row with scale 0 has loss 0 and gradient 0, whatever its logits.
+        out: where to write the gradient, of z's shape and type; it may be z. By default new memory.
+
+    Returns:
+        The rows (N, M), in `terms.row_dtype`, not scaled; and the gradient (N, C, M), in z's type.
+    """
+    work, kind = terms.compute_dtype(z.dtype), terms.row_dtype(z.device)
+    out = torch.empty_like(z) if out is None else out
+    rows = torch.empty(target.shape, dtype=kind, device=z.device)
+    for block in _blocks(z):
+        logits = z[block].to(work) if z.dtype != work else z[block]
+        index, share = _cut(target, block).unsqueeze(1), _cut(scale, block)
+        true = logits.gather(1, index).to(kind)
+        others = logits.scatter(1, index, float("-inf"))
+        top = others.amax(1, keepdim=True)
+        top = torch.where(top == float("-inf"), torch.zeros_like(top), top)
+        gap = others.sub_(top)
+        if work == torch.float32:
+            error = terms.gap_error(logits, top, gap)
+            e = gap.exp_()
+            e.addcmul_(e, error)
+        else:
+            e = gap.exp_()
+        total = e.sum(1, keepdim=True)
+        odds = (top.to(kind) - true + torch.log(total.to(kind))).squeeze(1)
+        t, counts = _nll(odds), share != 0
+        _cut(rows, block).copy_(torch.where(counts, shape.psi(t, terms.plain_xp), 0.0))
+        weight = torch.where(counts, share * shape.slope(t, terms.plain_xp) * torch.sigmoid(odds), 0.0).unsqueeze(1)
+        e.mul_(torch.where(total == 0, torch.zeros_like(weight), weight / total.to(kind)).to(work))
+        e.scatter_(1, index, -weight.to(work))
+        out[block] = e.masked_fill_(~counts.unsqueeze(1), 0.0)
+    return rows, out
+
+
 def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tuple[Tensor, ...] = ()) -> Tensor:
     """`function(z, target)` a row, for losses that need every class's probability; block by block.
 
