@@ -95,14 +95,10 @@ PLANS = {
                 "Fashion-MNIST, MLP, 500 samples", "fashion_mnist", _FASHION.replace("2000 --eval", "500 --eval")
             ),
             *_noise("cifar10", "CIFAR-10, MLP", _CIFAR, "20% symmetric", "60% symmetric", "40% pair-flip"),
-            Condition(
-                "Fashion-MNIST, ConvNet, 40% symmetric", "fashion_mnist",
-                "--epochs 10 --train-size 1000 --eval-size 1000 --val-fraction 0.05 --label-noise 0.4", trials=10,
-            ),
-            Condition(
-                "CIFAR-10, ConvNet, 40% symmetric", "cifar10",
-                "--epochs 10 --train-size 1000 --eval-size 1000 --label-noise 0.4", trials=10,
-            ),
+            *_noise("fashion_mnist", "Fashion-MNIST, ConvNet", _FASHION.replace("mlp --epochs 15", "convnet --epochs 10"),
+                    "40% symmetric"),
+            *_noise("cifar10", "CIFAR-10, ConvNet", _CIFAR.replace("mlp --epochs 15", "convnet --epochs 10"),
+                    "40% symmetric"),
         ),
     ),
     "losses": Plan(

@@ -1,0 +1,30 @@
+"""The bench on a GPU: it trains, repeats itself exactly, and learns what the CPU learns. Needs a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from adma.bench.data import catalog
+from adma.bench.study import Cell, Setting
+from adma.bench.train import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.parametrize("loss", ["cce", "adma:a=0.26", "adma:a=learn", "mse", "bi_tempered"])
+@pytest.mark.parametrize("model", ["mlp", "convnet"])
+def test_twice_the_same_and_what_the_cpu_learns(loss, model, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    data = catalog.load("digits")
+    setting = Setting(data="digits", data_hash=data.fingerprint, model=model, epochs=3, label_noise="0.2:symmetric")
+    cell = Cell(setting, loss, 0)
+    first, second, cpu = train(cell, data, device="cuda"), train(cell, data, device="cuda"), train(cell, data)
+    assert first.status == "done"
+    for column in ("train_loss", "val_accuracy", "test_nll"):
+        np.testing.assert_array_equal(first.epochs[column], second.epochs[column])
+    assert first.env["shared"] == cpu.env["shared"]
+    # other kernels round otherwise, and the difference grows while it trains
+    np.testing.assert_allclose(first.epochs["train_loss"][0], cpu.epochs["train_loss"][0], rtol=0.05)
+    assert first.final("test_accuracy") == pytest.approx(cpu.final("test_accuracy"), abs=0.05)
