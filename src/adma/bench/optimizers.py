@@ -139,6 +139,11 @@ class Schedule:
         """The first group's rate at present."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    @property
+    def constant(self) -> bool:
+        """Whether the rates never change."""
+        return isinstance(self._options, Constant)
+
     def step_batch(self) -> None:
         """After each step of the optimizer.
 

@@ -39,6 +39,11 @@ class Shaping:
         """Whether a part of the training samples is to be held out."""
         return bool(self._flexible.learned)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the shape stays as it is."""
+        return not self._flexible.learned and not self._flexible.scheduled
+
     def begin(
         self,
         model: nn.Module,

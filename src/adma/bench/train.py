@@ -21,17 +21,24 @@ from adma.bench.calibration import measures, scaled_measures
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
 from adma.bench.loading import held_out_of, labels_of, split_of
-from adma.bench.models import build_model, parameter_groups
+from adma.bench.models import build_model, is_built_in, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
+from adma.bench.recorded import RecordedStep
 from adma.bench.shaping import Shaping
 from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
 
 EVAL_BATCH = 128  # bounds the memory of evaluation
+_LEAST_STEPS = 50  # of a training that is worth the recording of its step
 
 
 def train(
-    cell: Cell, dataset: Dataset, *, device: str = "cpu", on_epoch: Callable[[int], None] | None = None
+    cell: Cell,
+    dataset: Dataset,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[int], None] | None = None,
+    record: bool = True,
 ) -> CellResult:
     """Train one network and measure it after every epoch.
 
@@ -40,12 +47,14 @@ def train(
         dataset: what `cell.setting.data` stands for.
         device: where to train.
         on_epoch: told the number of each epoch that is done.
+        record: on a GPU, replay the step from a recording where it can be recorded.
 
     Returns:
         "done", or "diverged" with the reason once the training loss or the logits are NaN or infinite.
     """
     setting, started = cell.setting, time.perf_counter()
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
     split = split_of(cell, dataset)
     parts = ("train", "val", "test")
     mean, scale = (t.to(device) for t in _normalisation(torch.from_numpy(dataset.x[split.train])))
@@ -76,6 +85,28 @@ def train(
         seed=cell.stream_seed("held_out_order"),
     )  # fmt: skip
     annealing = make_schedule(setting.lr_schedule, optimizer, epochs=setting.epochs, steps_per_epoch=steps)
+    no_draws = torch.empty(len(trained_on), 0, device=device)
+    taken: tuple[Tensor, Tensor]
+
+    def step(index: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer: the batch's loss and its right answers."""
+        nonlocal taken
+        inputs, target = batch_of("train", index), y["train"][index]
+        if vary is not None:
+            inputs = vary(inputs, drawn)
+        logits = model(inputs)
+        loss = loss_fn(logits, target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        taken = inputs, target
+        return loss.detach(), (logits.detach().argmax(1) == target).sum()
+
+    recording: RecordedStep | None = None
+    recordable = (
+        record and device.startswith("cuda") and shaping.fixed and annealing.constant and is_built_in(setting.model)
+        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS
+    )  # fmt: skip
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
     reason = ""
@@ -86,7 +117,7 @@ def train(
         )
         order_hash.update(order.numpy().tobytes())  # of all samples, as every loss has it
         order = order[trained_on[order]]
-        draws = None
+        draws = no_draws
         if vary is not None:
             draws = vary.draws(len(trained_on), cell.stream_seed("augment", epoch))
             augment_hash.update(draws.numpy().tobytes())
@@ -96,19 +127,15 @@ def train(
         model.train()
         losses: list[Tensor] = []  # summed at the end, so that a GPU is not waited for
         correct = torch.zeros((), dtype=torch.int64, device=device)
+        if recording is None and recordable:
+            recording = RecordedStep(step, model, optimizer, setting.batch_size, draws.shape[1], device)
+            torch.manual_seed(cell.stream_seed("dropout", epoch))
         for index in _batches(order.to(device), setting.batch_size):
-            inputs, target = batch_of("train", index), y["train"][index]
-            if vary is not None and draws is not None:
-                inputs = vary(inputs, draws[index])
-            logits = model(inputs)
-            loss = loss_fn(logits, target)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            loss, right = (recording or step)(index, draws[index])
             annealing.step_batch()
-            shaping.step(inputs, target)
-            losses.append(loss.detach() * len(index))
-            correct += (logits.detach().argmax(1) == target).sum()
+            shaping.step(*taken)
+            losses.append(loss * len(index))
+            correct += right
 
         total = torch.stack(losses).cpu().double().sum()
         row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}

@@ -1,6 +1,6 @@
 """The networks that the bench trains: the paper's ConvNet and ResNet34, a small MLP for vectors, and the user's own."""
 
-from adma.bench.models.build import BUILT_IN, build_model, canonical_model, check_model
+from adma.bench.models.build import BUILT_IN, build_model, canonical_model, check_model, is_built_in
 from adma.bench.models.convnet import ConvNet
 from adma.bench.models.groups import parameter_groups
 from adma.bench.models.mlp import MLP
@@ -14,5 +14,6 @@ __all__ = [
     "build_model",
     "canonical_model",
     "check_model",
+    "is_built_in",
     "parameter_groups",
 ]

@@ -33,6 +33,11 @@ def canonical_model(text: str) -> str:
     return _options.format_spec(*_parse(text))
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a spec names a network of ours, and not a function of the user's."""
+    return not is_function_name(name)
+
+
 def build_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """A network by its spec, with fresh weights from torch's global generator.
 
