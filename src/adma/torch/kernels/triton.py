@@ -1,0 +1,204 @@
+"""The GPU engine: rows and gradients of any member by one Triton kernel (CUDA, ROCm).
+
+Triton is imported when the first kernel is launched; without it, everything else works.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adma.torch.kernels import terms
+from adma.torch.kernels.program import Program
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a kernel is cut and launched.
+
+    single: the classes fit one step, and the logits are read once.
+    by_row: a lane is a row; else all lanes serve one.
+    lanes, neighbours: a step is (lanes, neighbours) of a row each.
+    warps: per program.
+    resident: with a number, a persistent grid of that many programs a multiprocessor; 0 is a program for each tile.
+    """
+
+    single: bool
+    by_row: bool
+    lanes: int
+    neighbours: int
+    warps: int
+    resident: int = 0
+
+
+def _power(n: int) -> int:
+    """The least power of two that is not less than n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+# The most classes of a row that one program keeps in registers, by the logits' bytes
+_LONGEST_SINGLE = {2: 16384, 4: 8192, 8: 4096}
+# Rows of no more classes than this share a program
+_LONGEST_SHARED = 1024
+
+
+def plan(classes: int, inner: int, contiguous: bool, itemsize: int) -> Plan:
+    """The plan for rows of `classes` logits, `inner` neighbouring rows, `contiguous` along the classes or not."""
+    vector = 16 // itemsize
+    width = _power(classes)
+    if not contiguous:
+        lanes = min(256, _power(inner))
+        if width * 32 <= 4096:
+            lanes = min(lanes, 4096 // width)
+            return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
+        return Plan(False, True, lanes, max(1, 2048 // lanes), 4)
+    if classes <= _LONGEST_SHARED:
+        lanes = min(max(1, 4096 // width), _power(inner))
+        return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
+    if classes <= _LONGEST_SINGLE[itemsize]:
+        return Plan(True, False, width // vector, vector, max(4, min(16, width // 1024)))
+    return Plan(False, False, 2048, vector, 32)
+
+
+def rows_and_gradient(
+    z: Tensor, target: Tensor, program: Program, scale: Tensor, *, out: Tensor | None = None, plan: Plan | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and the gradient of `sum(scale * rows)` in the logits, by one kernel.
+
+    Args:
+        z: logits (N, C, M), any strides.
+        target: class indices (N, M) in [0, C), int64; a row whose target is outside has loss and gradient NaN.
+        program: the member's.
+        scale: (N, M), float; a row with scale 0 has loss 0 and gradient 0, whatever its logits, which are not read.
+        out: where to write the gradient, of z's shape and type; it may be z. By default new memory.
+        plan: how to launch; by default what was found fast.
+
+    Returns:
+        The rows (N, M), in `terms.row_dtype`, not scaled; and the gradient (N, C, M), in z's type.
+    """
+    out = torch.empty_like(z) if out is None else out
+    rows = torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device)
+    _launch(z, out, target, scale, rows, (rows, rows, rows), program, True, True, plan)
+    return rows, out
+
+
+def rows(
+    z: Tensor, target: Tensor, program: Program, keep: Tensor | None, *, plan: Plan | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """The loss of each row, and what `gradient` wants to know of it: level, total, log-odds, (N, M) each.
+
+    keep: (N, M) bool; rows where it is False have loss 0 and are not read.
+    """
+    kind = _row_dtype(z.dtype)
+    losses = torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device)
+    level, total, odds = (torch.empty(target.shape, dtype=kind, device=z.device) for _ in range(3))
+    counts = torch.ones((), dtype=torch.uint8, device=z.device).expand(target.shape) if keep is None else keep
+    if counts.dtype == torch.bool:
+        counts = counts.view(torch.uint8)
+    _launch(z, z, target, counts, losses, (level, total, odds), program, True, False, plan)
+    return losses, (level, total, odds)
+
+
+def gradient(
+    z: Tensor,
+    target: Tensor,
+    saved: tuple[Tensor, Tensor, Tensor],
+    program: Program,
+    grad_rows: Tensor,
+    *,
+    out: Tensor | None = None,
+    plan: Plan | None = None,
+) -> Tensor:
+    """The gradient of `sum(grad_rows * rows)` in the logits, from what `rows` saved; 0 where `grad_rows` is 0.
+
+    grad_rows: (N, M), 0 in rows that `rows` did not keep. out: as `rows_and_gradient` has it.
+    """
+    out = torch.empty_like(z) if out is None else out
+    _launch(z, out, target, grad_rows, saved[2], saved, program, False, True, plan)
+    return out
+
+
+def _row_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of a row's arithmetic: float64 is slow on many GPUs, and a half type's own rounding hides float32's."""
+    return torch.float64 if dtype in (torch.float32, torch.float64) else torch.float32
+
+
+def _launch(
+    z: Tensor,
+    out: Tensor,
+    target: Tensor,
+    scale: Tensor,
+    losses: Tensor,
+    saved: tuple[Tensor, Tensor, Tensor],
+    program: Program,
+    forward: bool,
+    backward: bool,
+    chosen: Plan | None,
+) -> None:
+    n, classes, m = z.shape
+    if n * m == 0 or classes == 0:
+        return
+    import triton.language as tl
+
+    from adma.torch.kernels import triton_kernels, triton_program
+
+    types = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+    def outer_inner(tensor: Tensor) -> tuple[int, int]:
+        return (0, tensor.stride(0)) if m == 1 else (tensor.stride(0), tensor.stride(-1))
+
+    outer, inner = (1, n) if m == 1 else (n, m)
+    cut = chosen or plan(classes, inner, z.stride(1) == 1, z.element_size())
+    z_outer, z_inner, out_outer, out_inner = *outer_inner(z), *outer_inner(out)
+    unit = 1
+    if z.stride(1) == 1 and out.stride(1) == 1:  # the kernel takes its row strides in units
+        while unit < 16 and all(x % (2 * unit) == 0 for x in (classes, z_outer, z_inner, out_outer, out_inner)):
+            unit *= 2
+    widest = (classes + cut.lanes * cut.neighbours) * max(z.stride(1), out.stride(1))
+    tiles = outer * -(-inner // cut.lanes) if cut.by_row else outer * inner
+    grid = min(tiles, _processors(z.device) * cut.resident) if cut.resident else tiles
+    work = types[terms.compute_dtype(z.dtype)]
+    row = types[_row_dtype(z.dtype)]
+    with torch.cuda.device(z.device) if z.is_cuda else nullcontext():
+        triton_kernels.row_kernel[(grid,)](
+            z, out, target, scale, losses, *saved, tiles, inner, classes // unit,
+            z_outer // unit, z_inner // unit, z.stride(1), out_outer // unit, out_inner // unit, out.stride(1),
+            *outer_inner(target), *outer_inner(scale), triton_program.arguments(program.constants),
+            PSI_SLOPE=triton_program.function(program), FORWARD=forward, BACKWARD=backward,
+            SINGLE=cut.single, BY_ROW=cut.by_row, A=cut.lanes, V=cut.neighbours, UNIT=unit, WIDE=widest >= 1 << 31,
+            WORK=work, ROW=row, SUM=row if cut.by_row else work, EXACT=z.dtype == torch.float32,
+            PERSISTENT=bool(cut.resident), num_warps=cut.warps,
+        )  # fmt: skip
+
+
+@lru_cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@lru_cache
+def why_not(device: torch.device) -> str:
+    """Why no kernel runs on a device, in words; empty if it does."""
+    if device.type != "cuda":
+        return f"Triton has no kernels for {device.type}"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
+        return "Triton needs compute capability 7.0 or newer"
+    return ""
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter stands in for a GPU (TRITON_INTERPRET=1), on CPU tensors."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from triton import knobs
+
+    answer: Any = knobs.runtime.interpret
+    return bool(answer)
