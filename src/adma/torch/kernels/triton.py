@@ -26,6 +26,7 @@ class Plan:
     by_row: a lane is a row; else all lanes serve one.
     lanes, neighbours: a step is (lanes, neighbours) of a row each.
     warps: per program.
+    stages: steps whose loads are under way at once, by asynchronous copies if more than one.
     resident: with a number, a persistent grid of that many programs a multiprocessor; 0 is a program for each tile.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     lanes: int
     neighbours: int
     warps: int
+    stages: int = 1
     resident: int = 0
 
 
@@ -173,7 +175,7 @@ def _launch(
             PSI_SLOPE=triton_program.function(program), FORWARD=forward, BACKWARD=backward,
             SINGLE=cut.single, BY_ROW=cut.by_row, A=cut.lanes, V=cut.neighbours, UNIT=unit, WIDE=widest >= 1 << 31,
             WORK=work, ROW=row, SUM=row if cut.by_row else work, EXACT=z.dtype == torch.float32,
-            PERSISTENT=bool(cut.resident), num_warps=cut.warps,
+            STAGES=cut.stages, PERSISTENT=bool(cut.resident), num_warps=cut.warps,
         )  # fmt: skip
 
 

@@ -20,32 +20,36 @@ _LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
 @triton.jit
 def _block(z, row, y, step, limit, stride,
            BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr, EVICT: tl.constexpr,
-           WORK: tl.constexpr):  # fmt: skip
-    """Logits of one step (A, V), -inf at the true class and from `limit` on; their classes; where the true one is."""
+           MASK_TRUE: tl.constexpr, WORK: tl.constexpr):  # fmt: skip
+    """Logits of one step (A, V), -inf at the true class and from `limit` on; and their classes."""
     lane, column = tl.arange(0, A)[:, None], tl.arange(0, V)[None, :]
     if BY_ROW:
         c = step * V + column + lane * 0
-        true = c == y[:, None]
         here = c < limit[:, None]
         base = row[:, None]
     else:
         c = step * (A * V) + lane * V + column
-        true = c == y
         here = c < limit
         base = row
     where = c.to(tl.int64) * stride if WIDE else c * stride
-    x = tl.load(z + base + where, mask=here, other=float("-inf"), eviction_policy=EVICT)
-    return tl.where(true, float("-inf"), x.to(WORK)), c, true
+    x = tl.load(z + base + where, mask=here, other=float("-inf"), eviction_policy=EVICT).to(WORK)
+    if BY_ROW:
+        x = tl.where(c == y[:, None], float("-inf"), x)
+    elif MASK_TRUE:  # noqa: SIM102  (the outer test is the compiler's, the inner one the kernel's)
+        if step == y // (A * V):  # the other steps are spared a comparison for each logit
+            x = tl.where(c == y, float("-inf"), x)
+    return x, c
 
 
 @triton.jit
-def _store(out, row, c, true, e, rate, weight, limit, stride, BY_ROW: tl.constexpr, WIDE: tl.constexpr):
+def _store(out, row, c, y, e, rate, weight, limit, stride, BY_ROW: tl.constexpr, WIDE: tl.constexpr):
+    """Writes the gradient of one step; at the true class, if a lane is no row, what is there is to be replaced."""
     where = c.to(tl.int64) * stride if WIDE else c * stride
     if BY_ROW:
-        value = tl.where(true, -weight[:, None], e * rate[:, None])
+        value = tl.where(c == y[:, None], -weight[:, None], e * rate[:, None])
         place, here = out + row[:, None] + where, c < limit[:, None]
     else:
-        value = tl.where(true, -weight, e * rate)
+        value = e * rate
         place, here = out + row + where, c < limit
     tl.store(place, value.to(out.dtype.element_ty), mask=here, eviction_policy="evict_first")
 
@@ -55,7 +59,8 @@ def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_un
           out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
           PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, SINGLE: tl.constexpr,
           BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr,
-          WORK: tl.constexpr, ROW: tl.constexpr, SUM: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
+          WORK: tl.constexpr, ROW: tl.constexpr, SUM: tl.constexpr, EXACT: tl.constexpr,
+          STAGES: tl.constexpr):  # fmt: skip
     classes = class_units * UNIT
     if BY_ROW:
         tiles = (inner + (A - 1)) // A
@@ -77,6 +82,7 @@ def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_un
         bound = classes
     counts = share != 0
     limit = tl.where(counts, bound, 0)  # rows that do not count are not read
+    place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
     here = first * inner + second
     if UNIT > 1:  # tells the compiler that rows are aligned
         z_row = first * z_outer * UNIT + second * z_inner * UNIT
@@ -85,15 +91,14 @@ def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_un
         z_row = first * z_outer + second * z_inner
         out_row = first * out_outer + second * out_inner
 
-    lowest: tl.constexpr = _LOWEST_64 if WORK == tl.float64 else _LOWEST
+    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
     steps = (classes + (V - 1)) // V if BY_ROW else (classes + (A * V - 1)) // (A * V)
     if FORWARD:
-        place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
         true_place = z + z_row + place.to(tl.int64) * z_class
         true_logit = tl.load(true_place, mask=live) if BY_ROW else tl.load(true_place)
         true_logit = tl.where(place == y, true_logit.to(ROW), float("nan"))
         if SINGLE:
-            x, c, true = _block(z, z_row, y, 0, limit, z_class, BY_ROW, A, V, WIDE, "evict_first", WORK)
+            x, c = _block(z, z_row, y, 0, limit, z_class, BY_ROW, A, V, WIDE, "evict_first", True, WORK)
             top = tl.maximum(tl.max(x, axis=1), lowest)
             if BY_ROW:
                 e = exp_gap(x, top[:, None], EXACT)
@@ -105,10 +110,11 @@ def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_un
         else:
             top = tl.full([A], lowest, WORK)
             partial = tl.zeros([A], SUM)
-            for step in range(0, steps):
-                x, c, true = _block(z, z_row, y, step, limit, z_class, BY_ROW, A, V, WIDE, "evict_last", WORK)
+            for step in tl.range(0, steps, num_stages=STAGES):
+                x, c = _block(z, z_row, y, step, limit, z_class, BY_ROW, A, V, WIDE, "evict_last", True, WORK)
                 higher = tl.maximum(top, tl.max(x, axis=1))
-                partial = partial * exp_gap(top, higher, EXACT) + tl.sum(exp_gap(x, higher[:, None], EXACT), axis=1)
+                # what rounding a gap costs is less than the last place of the sum, in which a gap's share falls faster
+                partial = partial * exp_gap(top, higher, EXACT) + tl.sum(exp_gap(x, higher[:, None], False), axis=1)
                 top = higher
             if BY_ROW:
                 sum_others = partial.to(ROW)
@@ -151,13 +157,17 @@ def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_un
         weight = weight.to(WORK)
         tl.debug_barrier()  # out may be z: everything is read before anything is written
         if SINGLE and FORWARD:
-            _store(out, out_row, c, true, e, rate, weight, bound, out_class, BY_ROW, WIDE)
+            _store(out, out_row, c, y, e, rate, weight, bound, out_class, BY_ROW, WIDE)
         else:
-            for turn in range(0, steps):
-                x, c, true = _block(z, z_row, y, steps - 1 - turn, limit, z_class,
-                                    BY_ROW, A, V, WIDE, "evict_first", WORK)  # fmt: skip
+            for turn in tl.range(0, steps, num_stages=STAGES):
+                x, c = _block(z, z_row, y, steps - 1 - turn, limit, z_class,
+                                    BY_ROW, A, V, WIDE, "evict_first", False, WORK)  # fmt: skip
                 e = exp_gap(x, top[:, None] if BY_ROW else top, EXACT)
-                _store(out, out_row, c, true, e, rate, weight, bound, out_class, BY_ROW, WIDE)
+                _store(out, out_row, c, y, e, rate, weight, bound, out_class, BY_ROW, WIDE)
+        if not BY_ROW:
+            tl.debug_barrier()
+            true_place = out + out_row + place.to(tl.int64) * out_class
+            tl.store(true_place, (-weight).to(out.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["constants"])
@@ -166,7 +176,7 @@ def row_kernel(z, out, target, scale, rows, level, total, odds, tiles, inner, cl
                PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, SINGLE: tl.constexpr,
                BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr,
                WORK: tl.constexpr, ROW: tl.constexpr, SUM: tl.constexpr, EXACT: tl.constexpr,
-               PERSISTENT: tl.constexpr):  # fmt: skip
+               STAGES: tl.constexpr, PERSISTENT: tl.constexpr):  # fmt: skip
     """Losses, gradient, or both (FORWARD, BACKWARD) of z (outer, classes, inner), any strides.
 
     class_units, and the strides over outer and inner, count UNIT elements, which tells the compiler how rows are
@@ -177,9 +187,10 @@ def row_kernel(z, out, target, scale, rows, level, total, odds, tiles, inner, cl
         for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
             _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
                   out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
-                  PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE, WORK, ROW, SUM, EXACT)  # fmt: skip
+                  PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE,
+                  WORK, ROW, SUM, EXACT, STAGES)  # fmt: skip
     else:
         _tile(tl.program_id(0), z, out, target, scale, rows, level, total, odds, inner, class_units,
               z_outer, z_inner, z_class, out_outer, out_inner, out_class, target_outer, target_inner,
               scale_outer, scale_inner, constants, PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE,
-              WORK, ROW, SUM, EXACT)  # fmt: skip
+              WORK, ROW, SUM, EXACT, STAGES)  # fmt: skip

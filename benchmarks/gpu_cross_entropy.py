@@ -1,0 +1,248 @@
+"""Loss and gradient by the Triton kernel, as shares of the GPU's own copy bandwidth, beside torch's cross-entropy.
+
+    python benchmarks/gpu_cross_entropy.py [--seconds 120] [--compiled] [--out benchmarks/results/NAME.csv]
+    python benchmarks/gpu_cross_entropy.py --sweep [--seconds 120]
+
+The floor is a copy of as many bytes (the logits read once, the gradient written once), measured in the same round. The
+calls of a round are interleaved in shuffled order, each on the next of several buffers, so that no call finds its
+logits in the cache. A figure is the median over the rounds, with minimum and maximum. Values are checked against
+float64 before anything is timed. `--sweep` times candidates for the launch plans instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import adma
+from adma.torch.kernels import eager
+from adma.torch.kernels import triton as kernels
+from adma.torch.kernels.program import program_of
+from adma.torch.kernels.triton import Plan
+
+BF16, F32 = torch.bfloat16, torch.float32
+# (rows, classes, type)
+SHAPES = (
+    (8192, 128256, BF16), (32768, 4096, BF16), (16384, 8192, BF16), (16384, 16384, BF16), (8192, 32768, BF16),
+    (4096, 262144, BF16), (8192, 50257, BF16), (131072, 1000, BF16), (8192, 32000, F32), (32768, 4096, F32),
+    (4096, 128256, F32), (16384, 10000, F32), (1048576, 100, F32), (1048576, 10, F32),
+)  # fmt: skip
+SPECS = ("cce", "adma:a=0.26", "gce:q=0.7", "focal:gamma=2.0")
+DISTINCT = 256 << 20  # bytes that the buffers of a call span together: several times an H200's L2 cache
+
+
+def candidates(classes: int, itemsize: int) -> list[Plan]:
+    """Plans worth a try for rows of this length."""
+    vector, width = 16 // itemsize, 1 << (classes - 1).bit_length()
+    found = []
+    if width * itemsize <= 65536:
+        for warps in (4, 8, 16, 32):
+            per_thread = width // (32 * warps)
+            if 8 <= per_thread <= 64:
+                found.append(Plan(True, False, width // vector, vector, warps))
+                if per_thread <= 32:
+                    found.append(Plan(True, False, width // vector, vector, warps, 1, 64 // warps))
+    if classes > 8192:
+        for warps, unroll, stages, resident in (
+            (32, 2, 1, 0), (32, 4, 1, 0), (32, 1, 1, 0), (32, 2, 1, 1), (32, 4, 1, 1), (16, 4, 1, 2), (16, 4, 1, 1),
+            (32, 1, 3, 1), (32, 2, 3, 1), (16, 2, 4, 2), (16, 8, 1, 1), (8, 4, 1, 4), (8, 4, 1, 2),
+        ):  # fmt: skip
+            if warps * 32 * unroll * vector <= width:
+                found.append(Plan(False, False, 32 * warps * unroll, vector, warps, stages, resident))
+    return found
+
+
+class Case:
+    """One shape's buffers and calls."""
+
+    def __init__(self, rows: int, classes: int, dtype: torch.dtype) -> None:
+        self.rows, self.classes, self.dtype = rows, classes, dtype
+        self.bytes = rows * classes * dtype.itemsize
+        generator = torch.Generator("cuda").manual_seed(0)
+        count = max(1, min(16, -(-DISTINCT // self.bytes)))
+        self.logits = [torch.empty(rows, classes, dtype=dtype, device="cuda") for _ in range(count)]
+        for z in self.logits:
+            z.normal_(0, 3, generator=generator)
+        self.target = torch.randint(classes, (rows,), device="cuda", generator=generator)
+        self.out = torch.empty_like(self.logits[0])
+        self.scale = torch.full((rows, 1), 1 / rows, dtype=torch.float64, device="cuda")
+        self.turn = 0
+
+    def next(self) -> torch.Tensor:
+        self.turn += 1
+        return self.logits[self.turn % len(self.logits)]
+
+    def copy(self) -> None:
+        self.out.copy_(self.next())
+
+    def fused(self, spec: str, plan: Plan | None = None, in_place: bool = False) -> Callable[[], object]:
+        program = program_of(adma.make_loss(spec).member)
+        assert program is not None
+
+        def call() -> tuple[torch.Tensor, torch.Tensor]:
+            z, y = self.next().unsqueeze(2), self.target.unsqueeze(1)
+            out = z if in_place else self.out.unsqueeze(2)
+            return kernels.rows_and_gradient(z, y, program, self.scale, out=out, plan=plan)
+
+        return call
+
+    def peer(self, function: Callable[..., torch.Tensor]) -> Callable[[], object]:
+        def call() -> None:
+            z = self.next().requires_grad_()
+            function(z, self.target).backward()
+            z.grad = None
+            z.requires_grad_(False)
+
+        return call
+
+    def check(self, spec: str) -> None:
+        """The first and last rows against the eager engine in float64."""
+        rows, gradient = self.fused(spec)()  # type: ignore[misc]
+        z = self.logits[self.turn % len(self.logits)]
+        for part in (slice(0, 32), slice(self.rows - 32, self.rows)):
+            exact, slope = eager.rows_and_gradient(
+                z[part].double().unsqueeze(2), self.target[part].unsqueeze(1), adma.make_loss(spec).member,
+                self.scale[part],
+            )  # fmt: skip
+            half = self.dtype != F32
+            torch.testing.assert_close(rows[part], exact, rtol=1e-4 if half else 1e-6, atol=1e-6 if half else 0)
+            torch.testing.assert_close(gradient[part].double(), slope, rtol=8e-3 if half else 2e-6, atol=1e-37)
+
+
+def measure(calls: dict[str, Callable[[], object]], rounds: int, until: float) -> dict[str, list[float]]:
+    """Milliseconds of each call, one a round; fewer rounds, but three, when the time is up."""
+    for call in calls.values():
+        call()
+    torch.cuda.synchronize()
+    seen: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds):
+        if turn >= 3 and time.monotonic() > until:
+            break
+        names = list(calls)
+        random.shuffle(names)
+        marks = {}
+        for name in names:
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            calls[name]()
+            end.record()
+            marks[name] = start, end
+        torch.cuda.synchronize()
+        for name, (start, end) in marks.items():
+            seen[name].append(start.elapsed_time(end))
+    return seen
+
+
+def peak(call: Callable[[], object]) -> float:
+    """MiB that a call needs above what is there."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def benchmark(options: argparse.Namespace, start: float) -> list[dict[str, object]]:
+    table = []
+    for index, (rows, classes, dtype) in enumerate(SHAPES):
+        if time.monotonic() - start > options.seconds:
+            print(f"time is up: {len(SHAPES) - index} shapes left out")
+            break
+        case = Case(rows, classes, dtype)
+        for spec in SPECS:
+            case.check(spec)
+        calls: dict[str, Callable[[], object]] = {"copy": case.copy, "torch cross_entropy": case.peer(F.cross_entropy)}
+        if options.compiled:
+            calls["torch.compile cross_entropy"] = case.peer(torch.compile(F.cross_entropy))
+        calls.update({spec: case.fused(spec) for spec in SPECS})
+        if options.in_place:
+            calls["cce in place"] = case.fused("cce", in_place=True)
+        memory = {name: peak(call) for name, call in calls.items()}
+        seen = measure(calls, options.rounds, start + options.seconds)
+        for name, values in seen.items():
+            share = [c / v for c, v in zip(seen["copy"], values, strict=True)]
+            ratio = [v / t for v, t in zip(values, seen["torch cross_entropy"], strict=True)]
+            row: dict[str, object] = {"rows": rows, "classes": classes, "type": str(dtype)[6:], "call": name}
+            for key, found, digits in (("ms", values, 4), ("of_copy", share, 3), ("to_torch", ratio, 3)):
+                row[key] = round(statistics.median(found), digits)
+                row[f"{key}_min"], row[f"{key}_max"] = round(min(found), digits), round(max(found), digits)
+            row["gb_per_s"] = round(2 * case.bytes / statistics.median(values) / 1e6)
+            row["peak_mib"] = round(memory[name], 1)
+            row["rounds"] = len(values)
+            table.append(row)
+            print(f"{rows:>8} {classes:>7} {row['type']:>9} {name:<28} {row['ms']:8.3f} ms [{row['ms_min']:.3f}, "
+                  f"{row['ms_max']:.3f}]  {100 * float(str(row['of_copy'])):5.1f}% of copy  {row['to_torch']:6.3f} of "
+                  f"torch  {row['gb_per_s']} GB/s  {row['peak_mib']} MiB", flush=True)  # fmt: skip
+        del case, calls
+        torch.cuda.empty_cache()
+    return table
+
+
+def sweep(options: argparse.Namespace, start: float) -> None:
+    shapes = [
+        (8192, 128256, BF16), (32768, 4096, BF16), (16384, 8192, BF16), (16384, 16384, BF16), (8192, 32768, BF16),
+        (4096, 262144, BF16), (8192, 32000, F32), (32768, 4096, F32), (4096, 128256, F32),
+    ]  # fmt: skip
+    for rows, classes, dtype in shapes:
+        case = Case(rows, classes, dtype)
+        results = []
+        for plan in candidates(classes, dtype.itemsize):
+            if time.monotonic() - start > options.seconds:
+                print("time is up")
+                return
+            try:
+                calls = {"copy": case.copy, "fused": case.fused("adma:a=0.26", plan)}
+                seen = measure(calls, 9, start + options.seconds)
+            except Exception as error:  # a plan that does not fit the device is a result too
+                print(f"  {plan}: {type(error).__name__}: {str(error)[:100]}")
+                continue
+            results.append((statistics.median(seen["copy"]) / statistics.median(seen["fused"]), plan,
+                            statistics.median(seen["fused"])))  # fmt: skip
+        for share, plan, ms in sorted(results, key=lambda r: -r[0]):
+            name = f"{rows:>8} {classes:>7} {str(dtype)[6:]:>9}"
+            print(f"{name} {100 * share:5.1f}% of copy {ms:8.3f} ms  {plan}", flush=True)
+        del case
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=120, help="start no shape after it")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile of cross-entropy too")
+    parser.add_argument("--in-place", action="store_true", help="the gradient over the logits too")
+    parser.add_argument("--sweep", action="store_true", help="time candidate plans instead")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    random.seed(0)
+    start = time.monotonic()
+    import triton
+
+    about = f"{date.today()}; {torch.cuda.get_device_name()}; torch {torch.__version__}; triton {triton.__version__}; "
+    about += f"python {sys.version.split()[0]}"
+    print(about)
+    if options.sweep:
+        sweep(options, start)
+        return
+    table = benchmark(options, start)
+    if options.out:
+        with options.out.open("w", newline="") as file:
+            file.write(f"# {about}; python benchmarks/gpu_cross_entropy.py --rounds {options.rounds}\n")
+            writer = csv.DictWriter(file, fieldnames=list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The GPU kernel's logic in Triton's interpreter, on CPU tensors: the eager engine's numbers, member by member.
+
+The interpreter is chosen when Triton is imported, so these tests run in a process of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import adma
+from adma.torch.kernels import eager
+from adma.torch.kernels import triton as kernels
+from adma.torch.kernels.program import program_of
+from adma.torch.kernels.triton import Plan
+
+INSIDE = os.environ.get("TRITON_INTERPRET") == "1"
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed: the GPU kernel is not tested"
+)
+inside = pytest.mark.skipif(not INSIDE, reason="runs in the interpreter's own process, by test_in_the_interpreter")
+
+SPECS = [
+    "cce", "adma:a=0.26", "adma:a=0.01,base=20", "adma:a=0.4,normalize=true", "gce:q=0.7", "mae", "focal:gamma=2",
+    "focal:gamma=0", "poly1:epsilon=-1", "poly1:epsilon=3", "taylor:order=1", "taylor:order=6", "agce", "aue", "aexp",
+]  # fmt: skip
+PLANS = {
+    "default": None,
+    "one row, read once": Plan(True, False, 4, 4, 1),
+    "one row, two walks": Plan(False, False, 2, 4, 1),
+    "rows side by side, two walks": Plan(False, True, 4, 4, 1),
+    "persistent": Plan(False, False, 2, 4, 1, resident=2),
+}
+
+
+def test_in_the_interpreter():
+    if INSIDE:
+        pytest.skip("this is the interpreter")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+
+
+def inputs(shape, dtype, spread=5.0):
+    torch.manual_seed(0)
+    n, c, m = shape
+    z = (torch.randn(shape, dtype=torch.float64) * spread).to(dtype)
+    target = torch.randint(c, (n, m))
+    scale = torch.rand(n, m, dtype=torch.float64) + 0.1
+    scale.view(-1)[1::3] = 0
+    return z, target, scale
+
+
+def compare(z, target, scale, spec, plan=None):
+    member = adma.make_loss(spec).member
+    program = program_of(member)
+    rows, gradient = eager.rows_and_gradient(z, target, member, scale)
+    found, slope = kernels.rows_and_gradient(z, target, program, scale, plan=plan)
+    assert found.dtype == torch.float64
+    assert slope.dtype == z.dtype
+    rtol = {torch.float64: 1e-12, torch.float32: 1e-6}.get(z.dtype, 2e-5)
+    torch.testing.assert_close(found, rows, rtol=rtol, atol=0)
+    torch.testing.assert_close(slope, gradient, rtol=max(rtol, 1e-2 * (z.element_size() == 2)), atol=1e-30)
+
+    losses, saved = kernels.rows(z, target, program, scale != 0, plan=plan)
+    torch.testing.assert_close(losses, found, rtol=1e-12, atol=0)
+    again = kernels.gradient(z, target, saved, program, scale, plan=plan)
+    torch.testing.assert_close(again, slope, rtol=max(rtol, 1e-2 * (z.element_size() == 2)), atol=1e-30)
+
+    place = z.clone(memory_format=torch.preserve_format)
+    same, back = kernels.rows_and_gradient(place, target, program, scale, out=place, plan=plan)
+    assert back is place
+    assert torch.equal(same, found)
+    assert torch.equal(place, slope)
+
+
+@inside
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_generated_function_is_the_member(dtype):
+    import triton
+    import triton.language as tl
+
+    from adma.torch.kernels import triton_program
+
+    t = np.concatenate([[0.0], np.logspace(-300, -5, 250), np.logspace(-4, 4, 260), [np.inf]])
+
+    def evaluate(t_at, psi_at, slope_at, constants, PSI_SLOPE: tl.constexpr, COUNT: tl.constexpr):
+        at = tl.arange(0, COUNT)
+        psi, slope = PSI_SLOPE(tl.load(t_at + at), constants)
+        tl.store(psi_at + at, psi)
+        tl.store(slope_at + at, slope)
+
+    kernel = triton.jit(evaluate)
+    kernel.fn.__globals__["tl"] = tl  # the interpreter looks names up where the kernel's module keeps them
+    points = torch.tensor(t).to(dtype)
+    for spec in SPECS:
+        member = adma.make_loss(spec).member
+        program = program_of(member)
+        psi, slope = torch.empty_like(points), torch.empty_like(points)
+        kernel[(1,)](
+            points, psi, slope, triton_program.arguments(program.constants), triton_program.function(program), t.size
+        )
+        with np.errstate(all="ignore"):
+            exact = member.psi(points.double().numpy(), np), member.slope(points.double().numpy(), np)
+        rtol, atol = (1e-12, 1e-300) if dtype == torch.float64 else (2e-5, 1e-37)
+        np.testing.assert_allclose(psi.double().numpy(), exact[0], rtol=rtol, atol=atol, err_msg=spec)
+        np.testing.assert_allclose(slope.double().numpy(), exact[1], rtol=rtol, atol=atol, err_msg=spec)
+
+
+@inside
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_member(spec):
+    compare(*inputs((5, 7, 1), torch.float32), spec)
+
+
+@inside
+@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_every_plan_and_type(name, dtype):
+    compare(*inputs((3, 13, 1), dtype), "adma:a=0.26", PLANS[name])
+
+
+@inside
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 40, 1), (2, 5, 3), (2, 21, 6), (0, 4, 1), (2, 4, 0)])
+def test_shapes(shape):
+    compare(*inputs(shape, torch.float32), "focal:gamma=2")
+
+
+@inside
+@pytest.mark.parametrize("name", ["default", "rows side by side, two walks", "one row, two walks"])
+def test_any_strides(name):
+    z, target, scale = inputs((2, 9, 3), torch.float32)
+    spread = torch.full((2, 3, 2, 12), float("nan")).permute(0, 3, 2, 1)[:, :9, 1, :]
+    spread.copy_(z)
+    assert spread.stride() != z.stride()
+    compare(spread, target.t().contiguous().t(), scale[:1, :1].expand(2, 3), "gce:q=0.7", PLANS[name])
+    rows, _ = kernels.rows_and_gradient(z, target, program_of(adma.make_loss("cce").member), scale, out=spread)
+    exact, slope = eager.rows_and_gradient(z, target, adma.make_loss("cce").member, scale)
+    torch.testing.assert_close(rows, exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(spread, slope, rtol=1e-6, atol=1e-30)
+
+
+@inside
+@pytest.mark.parametrize("name", PLANS)
+def test_rows_that_do_not_count_and_masked_classes(name):
+    nan, inf = float("nan"), float("inf")
+    z = torch.tensor([[1.0, -inf, 0.5, 80.0], [nan, inf, 0.0, nan], [-inf, 0.0, 1.0, -inf], [-inf, 2.0, -inf, -inf]])
+    target, scale = torch.tensor([[0], [1], [0], [1]]), torch.tensor([[1.0], [0.0], [1.0], [1.0]], dtype=torch.float64)
+    member = adma.make_loss("adma:a=0.5").member
+    rows, gradient = kernels.rows_and_gradient(z.unsqueeze(2), target, program_of(member), scale, plan=PLANS[name])
+    assert rows[1, 0] == 0
+    assert torch.equal(gradient[1], torch.zeros(4, 1))
+    assert gradient[0, 1, 0] == 0
+    assert rows[2, 0] == member.supremum  # the true class is masked: the worst loss, and no gradient
+    assert torch.equal(gradient[2], torch.zeros(4, 1))
+    assert rows[3, 0] == 0  # no other class is possible
+    assert torch.isfinite(gradient).all()
+
+
+@inside
+@pytest.mark.parametrize("name", ["default", "one row, two walks"])
+def test_far_logits_keep_their_accuracy(name):
+    z = torch.tensor([[80.0, -13.7, -79.9, 3.1, 78.3], [0.3, 40.123, -60.7, 1e30, -1e30]]).unsqueeze(2)
+    target, scale = torch.tensor([[1], [0]]), torch.ones(2, 1, dtype=torch.float64)
+    member = adma.make_loss("adma:a=0.26").member
+    rows, gradient = kernels.rows_and_gradient(z, target, program_of(member), scale, plan=PLANS[name])
+    exact, slope = eager.rows_and_gradient(z.double(), target, member, scale)
+    torch.testing.assert_close(rows, exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=1e-6, atol=1e-37)
+
+
+@inside
+def test_a_target_that_is_no_class_is_loud():
+    z, target, scale = torch.randn(2, 3, 1), torch.tensor([[1], [3]]), torch.ones(2, 1, dtype=torch.float64)
+    rows, gradient = kernels.rows_and_gradient(z, target, program_of(adma.make_loss("cce").member), scale)
+    assert torch.isfinite(rows[0, 0])
+    assert rows[1, 0].isnan()
+    assert gradient[1].isnan().all()
+
+
+def test_parameters_are_arguments_and_not_code():
+    pytest.importorskip("triton")
+    from adma.torch.kernels import triton_program
+
+    one, two = (program_of(adma.make_loss(f"adma:a={a}").member) for a in (0.26, 0.3))
+    assert triton_program.function(one) is triton_program.function(two)
+    assert triton_program.arguments(one.constants) != triton_program.arguments(two.constants)
+    assert all(-(2**31) <= part < 2**31 for part in triton_program.arguments((0.0, -0.0, 1e300, -2.5, float("inf"))))
