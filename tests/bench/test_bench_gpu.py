@@ -28,3 +28,23 @@ def test_twice_the_same_and_what_the_cpu_learns(loss, model, monkeypatch):
     # other kernels round otherwise, and the difference grows while it trains
     np.testing.assert_allclose(first.epochs["train_loss"][0], cpu.epochs["train_loss"][0], rtol=0.05)
     assert first.final("test_accuracy") == pytest.approx(cpu.final("test_accuracy"), abs=0.05)
+
+
+@pytest.mark.parametrize("model", ["mlp", "convnet"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "sgd:momentum=0.9"])
+def test_a_recorded_step_is_the_step(model, optimizer, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    data = catalog.load("digits")
+    setting = Setting(
+        data="digits",
+        data_hash=data.fingerprint,
+        model=model,
+        epochs=3,
+        optimizer=optimizer,
+        lr=1e-3,
+        augment="shift=0.1",
+    )
+    cell = Cell(setting, "adma:a=0.26", 0)
+    recorded, plain = (train(cell, data, device="cuda", record=record) for record in (True, False))
+    np.testing.assert_allclose(recorded.epochs["train_loss"], plain.epochs["train_loss"], rtol=2e-3)
+    assert recorded.final("test_accuracy") == pytest.approx(plain.final("test_accuracy"), abs=0.02)
