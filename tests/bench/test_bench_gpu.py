@@ -46,5 +46,5 @@ def test_a_recorded_step_is_the_step(model, optimizer, monkeypatch):
     )
     cell = Cell(setting, "adma:a=0.26", 0)
     recorded, plain = (train(cell, data, device="cuda", record=record) for record in (True, False))
-    np.testing.assert_allclose(recorded.epochs["train_loss"], plain.epochs["train_loss"], rtol=2e-3)
+    np.testing.assert_allclose(recorded.epochs["train_loss"], plain.epochs["train_loss"], rtol=2e-2)
     assert recorded.final("test_accuracy") == pytest.approx(plain.final("test_accuracy"), abs=0.02)
