@@ -45,6 +45,10 @@ def candidates(classes: int, itemsize: int) -> list[Plan]:
     """Plans worth a try for rows of this length."""
     vector, width = 16 // itemsize, 1 << (classes - 1).bit_length()
     found = []
+    if classes <= 2048:
+        for total, warps in ((1024, 2), (1024, 4), (2048, 4), (4096, 4), (4096, 8), (8192, 8)):
+            if total >= width:
+                found.append(Plan(True, True, total // width, width, warps))
     if width * itemsize <= 65536:
         for warps in (4, 8, 16, 32):
             per_thread = width // (32 * warps)
@@ -193,6 +197,7 @@ def sweep(options: argparse.Namespace, start: float) -> None:
     shapes = [
         (8192, 128256, BF16), (32768, 4096, BF16), (16384, 8192, BF16), (16384, 16384, BF16), (8192, 32768, BF16),
         (4096, 262144, BF16), (8192, 32000, F32), (32768, 4096, F32), (4096, 128256, F32),
+        (131072, 1000, BF16), (1048576, 100, F32), (1048576, 10, F32),
     ]  # fmt: skip
     for rows, classes, dtype in shapes:
         case = Case(rows, classes, dtype)

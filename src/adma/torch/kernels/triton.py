@@ -46,6 +46,8 @@ def _power(n: int) -> int:
 
 # The most classes of a row that one program keeps in registers, by the logits' bytes
 _LONGEST_SINGLE = {2: 16384, 4: 8192, 8: 4096}
+# Logits of several rows that one program has in registers at a time
+_TILE = 2048
 # Rows of no more classes than this share a program
 _LONGEST_SHARED = 1024
 
@@ -56,12 +58,12 @@ def plan(classes: int, inner: int, contiguous: bool, itemsize: int) -> Plan:
     width = _power(classes)
     if not contiguous:
         lanes = min(256, _power(inner))
-        if width * 32 <= 4096:
-            lanes = min(lanes, 4096 // width)
+        if width * 32 <= _TILE:
+            lanes = min(lanes, _TILE // width)
             return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
-        return Plan(False, True, lanes, max(1, 2048 // lanes), 4)
+        return Plan(False, True, lanes, max(1, _TILE // lanes), 4)
     if classes <= _LONGEST_SHARED:
-        lanes = min(max(1, 4096 // width), _power(inner))
+        lanes = min(max(1, _TILE // width), _power(inner))
         return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
     if classes <= _LONGEST_SINGLE[itemsize]:
         return Plan(True, False, width // vector, vector, max(4, min(16, width // 1024)))
