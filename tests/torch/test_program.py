@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import adma
 from adma import family
 from adma.torch.kernels import terms
-from adma.torch.kernels.program import OPERATIONS, UntraceableError, program_of, trace
+from adma.torch.kernels.program import OPERATIONS, Program, UntraceableError, program_of, trace
 
 SPECS = [
     "cce", "adma:a=0.26", "adma:a=0.01,base=20", "adma:a=0.4,normalize=true", "gce:q=0.7", "mae", "focal:gamma=2",
@@ -50,6 +50,12 @@ def test_the_code_depends_on_the_formula_and_not_on_the_parameters():
     one, two = program_of_spec("adma:a=0.26"), program_of_spec("adma:a=0.3")
     assert one.text == two.text
     assert one.constants != two.constants
+
+
+def test_a_program_is_read_back_from_its_text():
+    for spec in SPECS:
+        program = program_of_spec(spec)
+        assert Program.parse(program.text, program.constants) == program
 
 
 def test_operands_are_known_before_they_are_used():

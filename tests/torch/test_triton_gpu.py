@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import adma
-from adma.torch.kernels import eager
+from adma.torch.kernels import eager, triton_ops
 from adma.torch.kernels import triton as kernels
 from adma.torch.kernels.program import program_of
 
@@ -97,12 +97,19 @@ def test_rows_that_do_not_count_are_not_looked_at():
 
 def test_nothing_waits_for_the_device():
     z, target, scale = inputs((64, 1000, 1), torch.float32)
-    kernels.rows_and_gradient(z, target, program_of(adma.make_loss("adma:a=0.2").member), scale)
+    program = program_of(adma.make_loss("adma:a=0.2").member)
+    triton_ops.loss_and_gradient(z.clone().requires_grad_(), target, scale, program.text, list(program.constants))[
+        0
+    ].backward()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for a in (0.21, 0.22):  # parameters not seen before
-            kernels.rows_and_gradient(z, target, program_of(adma.make_loss(f"adma:a={a}").member), scale)
+            program = program_of(adma.make_loss(f"adma:a={a}").member)
+            kernels.rows_and_gradient(z, target, program, scale)
+            leaf = z.detach().requires_grad_()
+            loss, _ = triton_ops.loss_and_gradient(leaf, target, scale, program.text, list(program.constants))
+            (3.0 * loss).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -129,3 +136,14 @@ def test_the_same_call_gives_the_same_bits():
     one, two = (kernels.rows_and_gradient(z, target, program, scale) for _ in range(2))
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[1], two[1])
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_gradient_is_scaled_by_what_only_the_device_knows(dtype):
+    values = torch.randn(10_007, device="cuda").to(dtype)
+    before = values.clone()
+    assert torch.equal(kernels.scale_(values, torch.ones((), dtype=torch.float64, device="cuda")), before)
+    kernels.scale_(values, torch.tensor(0.37, dtype=torch.float64, device="cuda"))
+    torch.testing.assert_close(
+        values, (before.double() * 0.37).to(dtype), rtol=1e-2 if dtype.itemsize == 2 else 1e-6, atol=0
+    )

@@ -50,7 +50,7 @@ def composed_index_rows(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | 
     return rows if keep is None else torch.where(keep, rows, torch.zeros_like(rows))
 
 
-def _composed_gradient(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, grad: Tensor) -> Tensor:
+def composed_gradient(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, grad: Tensor) -> Tensor:
     """The gradient of `index_rows` by plain operators, to be differentiated again."""
     dtype = z.dtype
     if keep is not None:
@@ -91,7 +91,7 @@ class _IndexRows(torch.autograd.Function):
         z, target, level, total, odds, *rest = ctx.saved_tensors
         keep = rest[0] if rest else None
         if torch.is_grad_enabled() or transforming() or batched(grad):  # to be differentiated again, or batched
-            return _composed_gradient(z, target, ctx.shape, keep, grad), None, None, None
+            return composed_gradient(z, target, ctx.shape, keep, grad), None, None, None
         work = level.dtype
         # dL/du = psi'(t) (1 - p); du/dz_j = exp(z_j - level) / total for j != y, and -1 for j = y
         weight = grad * ctx.shape.slope(_nll(odds), terms.plain_xp) * torch.sigmoid(odds)

@@ -18,7 +18,7 @@ psi = v6, slope = v7
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -63,6 +63,19 @@ class Program:
             for i, step in enumerate(self.code)
         ]
         return "\n".join([*lines, f"psi = {self._name(self.psi)}, slope = {self._name(self.slope)}"])
+
+    @classmethod
+    def parse(cls, text: str, constants: Sequence[float]) -> Program:
+        """The program whose `text` this is."""
+
+        def value(name: str) -> int:
+            return 0 if name == "t" else int(name[1:]) + (name[0] == "c")
+
+        *lines, last = text.split("\n")
+        steps = (line.split(" = ")[1].split() for line in lines)
+        code = tuple(Instruction(name, tuple(map(value, operands))) for name, *operands in steps)
+        psi, slope = (part.split(" = ")[1] for part in last.split(", "))
+        return cls(code, tuple(constants), value(psi), value(slope))
 
     def _name(self, value: int) -> str:
         if value == 0:

@@ -6,7 +6,7 @@ Triton is imported when the first kernel is launched; without it, everything els
 from __future__ import annotations
 
 import importlib.util
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adma.torch.kernels import terms
-from adma.torch.kernels.program import Program
+from adma.torch.kernels.program import Program, program_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def rows(
 
     keep: (N, M) bool; rows where it is False have loss 0 and are not read.
     """
-    kind = _row_dtype(z.dtype)
+    kind = row_dtype(z.dtype)
     losses = torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device)
     level, total, odds = (torch.empty(target.shape, dtype=kind, device=z.device) for _ in range(3))
     counts = torch.ones((), dtype=torch.uint8, device=z.device).expand(target.shape) if keep is None else keep
@@ -128,7 +128,26 @@ def gradient(
     return out
 
 
-def _row_dtype(dtype: torch.dtype) -> torch.dtype:
+def scale_(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Multiplies a dense gradient, in place, by a tensor of one number that the device alone has to know.
+
+    Where it is 1, as in most backward passes, the memory is not touched.
+    """
+    if gradient.numel():
+        import triton.language as tl
+
+        from adma.torch.kernels import triton_kernels
+
+        work = tl.float64 if gradient.dtype == torch.float64 else tl.float32
+        size = 4096
+        with _on(gradient.device):
+            triton_kernels.scale_kernel[(-(-gradient.numel() // size),)](
+                gradient, factor, gradient.numel(), SIZE=size, WORK=work
+            )
+    return gradient
+
+
+def row_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type of a row's arithmetic: float64 is slow on many GPUs, and a half type's own rounding hides float32's."""
     return torch.float64 if dtype in (torch.float32, torch.float64) else torch.float32
 
@@ -168,8 +187,8 @@ def _launch(
     tiles = outer * -(-inner // cut.lanes) if cut.by_row else outer * inner
     grid = min(tiles, _processors(z.device) * cut.resident) if cut.resident else tiles
     work = types[terms.compute_dtype(z.dtype)]
-    row = types[_row_dtype(z.dtype)]
-    with torch.cuda.device(z.device) if z.is_cuda else nullcontext():
+    row = types[row_dtype(z.dtype)]
+    with _on(z.device):
         triton_kernels.row_kernel[(grid,)](
             z, out, target, scale, losses, *saved, tiles, inner, classes // unit,
             z_outer // unit, z_inner // unit, z.stride(1), out_outer // unit, out_inner // unit, out.stride(1),
@@ -181,18 +200,31 @@ def _launch(
         )  # fmt: skip
 
 
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 @lru_cache
 def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
+def reason_against(z: Tensor, shape: terms.Shape) -> str:
+    """Why the kernels do not serve logits z with a member, in words; empty if they do."""
+    if z.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return f"no kernel for {z.dtype}"
+    return why_not(z.device) or ("" if program_of(shape) else f"{type(shape).__name__} has no program")
+
+
 @lru_cache
 def why_not(device: torch.device) -> str:
-    """Why no kernel runs on a device, in words; empty if it does."""
-    if device.type != "cuda":
-        return f"Triton has no kernels for {device.type}"
+    """Why no kernel runs on a device, in words; empty if one does."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
+    if device.type == "cpu" and interpreted():
+        return ""
+    if device.type != "cuda":
+        return f"Triton has no kernels for {device.type}"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
         return "Triton needs compute capability 7.0 or newer"
     return ""
@@ -200,8 +232,6 @@ def why_not(device: torch.device) -> str:
 
 def interpreted() -> bool:
     """Whether Triton's interpreter stands in for a GPU (TRITON_INTERPRET=1), on CPU tensors."""
-    if importlib.util.find_spec("triton") is None:
-        return False
     from triton import knobs
 
     answer: Any = knobs.runtime.interpret

@@ -194,3 +194,14 @@ def row_kernel(z, out, target, scale, rows, level, total, odds, tiles, inner, cl
               z_outer, z_inner, z_class, out_outer, out_inner, out_class, target_outer, target_inner,
               scale_outer, scale_inner, constants, PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE,
               WORK, ROW, SUM, EXACT, STAGES)  # fmt: skip
+
+
+@triton.jit
+def scale_kernel(values, factor, count, SIZE: tl.constexpr, WORK: tl.constexpr):
+    """values[:count] *= factor[0], unless that is 1: then nothing is read or written."""
+    by = tl.load(factor).to(WORK)
+    if by != 1.0:
+        at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
+        here = at < count
+        value = tl.load(values + at, mask=here).to(WORK)
+        tl.store(values + at, (value * by).to(values.dtype.element_ty), mask=here)
