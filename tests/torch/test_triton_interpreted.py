@@ -33,10 +33,11 @@ SPECS = [
 ]  # fmt: skip
 PLANS = {
     "default": None,
-    "one row, read once": Plan(True, False, 4, 4, 1),
-    "one row, two walks": Plan(False, False, 2, 4, 1),
-    "rows side by side, two walks": Plan(False, True, 4, 4, 1),
-    "persistent": Plan(False, False, 2, 4, 1, resident=2),
+    "one row, held": Plan(False, 2, 4, 1, hold=8),
+    "one row, two walks": Plan(False, 2, 4, 1),
+    "one row, held in part": Plan(False, 1, 4, 1, hold=2),
+    "rows side by side, two walks": Plan(True, 4, 4, 1),
+    "persistent": Plan(False, 2, 4, 1, resident=2),
 }
 
 
@@ -76,7 +77,7 @@ def compare(z, target, scale, spec, plan=None):
     again = kernels.gradient(z, target, saved, program, scale, plan=plan)
     torch.testing.assert_close(again, slope, rtol=max(rtol, 1e-2 * (z.element_size() == 2)), atol=1e-30)
 
-    place = z.clone(memory_format=torch.preserve_format)
+    place = torch.empty_strided(z.shape, z.stride(), dtype=z.dtype, device=z.device).copy_(z)
     same, back = kernels.rows_and_gradient(place, target, program, scale, out=place, plan=plan)
     assert back is place
     assert torch.equal(same, found)
@@ -124,9 +125,14 @@ def test_every_member(spec):
 
 @inside
 @pytest.mark.parametrize("name", PLANS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_every_plan_and_type(name, dtype):
-    compare(*inputs((3, 13, 1), dtype), "adma:a=0.26", PLANS[name])
+    compare(*inputs((2, 13, 1), dtype), "adma:a=0.26", PLANS[name])
+
+
+@inside
+def test_float16():
+    compare(*inputs((3, 13, 1), torch.float16), "adma:a=0.26")
 
 
 @inside

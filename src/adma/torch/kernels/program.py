@@ -20,7 +20,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from adma.torch.kernels.terms import Shape
@@ -63,6 +63,13 @@ class Program:
             for i, step in enumerate(self.code)
         ]
         return "\n".join([*lines, f"psi = {self._name(self.psi)}, slope = {self._name(self.slope)}"])
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.code, self.constants, self.psi, self.slope))
+
+    def __hash__(self) -> int:  # asked for at every launch of a kernel
+        return self._hash
 
     @classmethod
     def parse(cls, text: str, constants: Sequence[float]) -> Program:

@@ -22,21 +22,23 @@ from adma.torch.kernels.program import Program, program_of
 class Plan:
     """How a kernel is cut and launched.
 
-    single: the classes fit one step, and the logits are read once.
-    by_row: a lane is a row; else all lanes serve one.
-    lanes, neighbours: a step is (lanes, neighbours) of a row each.
+    by_row: a program has `lanes` rows, `neighbours` classes of each at a step; else it has one row.
+    lanes, neighbours: what one step of a walk over one row takes is lanes x neighbours logits.
+    hold: lanes whose logits stay in registers between the two walks of one row; 0 holds none.
     warps: per program.
-    stages: steps whose loads are under way at once, by asynchronous copies if more than one.
     resident: with a number, a persistent grid of that many programs a multiprocessor; 0 is a program for each tile.
+    ahead: whether a step is loaded while the one before is computed.
+    evict: the cache's policy for what the first walk reads and the second reads again.
     """
 
-    single: bool
     by_row: bool
     lanes: int
     neighbours: int
     warps: int
-    stages: int = 1
+    hold: int = 0
     resident: int = 0
+    ahead: bool = True
+    evict: str = "evict_last"
 
 
 def _power(n: int) -> int:
@@ -45,11 +47,14 @@ def _power(n: int) -> int:
 
 
 # The most classes of a row that one program keeps in registers, by the logits' bytes
-_LONGEST_SINGLE = {2: 16384, 4: 8192, 8: 4096}
+_LONGEST_HELD = {2: 16384, 4: 8192, 8: 4096}
 # Logits of several rows that one program has in registers at a time
 _TILE = 2048
+# Rows of no more classes than this have a thread each, which walks through its row twice by way of the L1 cache: the
+# terms of a row would otherwise be computed by every thread that has a part of it
+_LONGEST_THREAD = 64
 # Rows of no more classes than this share a program
-_LONGEST_SHARED = 1024
+_LONGEST_SHARED = 512
 
 
 def plan(classes: int, inner: int, contiguous: bool, itemsize: int) -> Plan:
@@ -60,14 +65,19 @@ def plan(classes: int, inner: int, contiguous: bool, itemsize: int) -> Plan:
         lanes = min(256, _power(inner))
         if width * 32 <= _TILE:
             lanes = min(lanes, _TILE // width)
-            return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
-        return Plan(False, True, lanes, max(1, _TILE // lanes), 4)
+            return Plan(True, lanes, width, max(1, min(4, lanes * width // 512)))
+        return Plan(True, lanes, max(1, _TILE // lanes), 4)
+    if classes <= _LONGEST_THREAD:
+        divisor = classes & -classes
+        return Plan(True, min(128, _power(inner)), min(vector, divisor), 4)
     if classes <= _LONGEST_SHARED:
         lanes = min(max(1, _TILE // width), _power(inner))
-        return Plan(True, True, lanes, width, max(1, min(4, lanes * width // 512)))
-    if classes <= _LONGEST_SINGLE[itemsize]:
-        return Plan(True, False, width // vector, vector, max(4, min(16, width // 1024)))
-    return Plan(False, False, 2048, vector, 32)
+        return Plan(True, lanes, width, max(1, min(4, lanes * width // 512)))
+    if classes <= _LONGEST_HELD[itemsize]:
+        # where the length is no number of vectors, rows begin between two
+        hold = _power(classes + (vector - 1 if classes % vector else 0)) // vector
+        return Plan(False, 32, vector, max(1, min(16, width // 1024)), hold)
+    return Plan(False, 1024, vector, 32)
 
 
 def rows_and_gradient(
@@ -179,24 +189,26 @@ def _launch(
     outer, inner = (1, n) if m == 1 else (n, m)
     cut = chosen or plan(classes, inner, z.stride(1) == 1, z.element_size())
     z_outer, z_inner, out_outer, out_inner = *outer_inner(z), *outer_inner(out)
-    unit = 1
+    vector, unit, shifted = cut.neighbours, 1, False
     if z.stride(1) == 1 and out.stride(1) == 1:  # the kernel takes its row strides in units
         while unit < 16 and all(x % (2 * unit) == 0 for x in (classes, z_outer, z_inner, out_outer, out_inner)):
             unit *= 2
-    widest = (classes + cut.lanes * cut.neighbours) * max(z.stride(1), out.stride(1))
+        shifted = not cut.by_row and unit < vector and (z_outer, z_inner) == (out_outer, out_inner)
+        shifted = shifted and z.data_ptr() % 16 == out.data_ptr() % 16 == 0
+    widest = (classes + (cut.lanes + cut.hold) * vector) * max(z.stride(1), out.stride(1))
     tiles = outer * -(-inner // cut.lanes) if cut.by_row else outer * inner
     grid = min(tiles, _processors(z.device) * cut.resident) if cut.resident else tiles
-    work = types[terms.compute_dtype(z.dtype)]
-    row = types[row_dtype(z.dtype)]
+    longest = classes + (vector - 1 if shifted else 0)
     with _on(z.device):
         triton_kernels.row_kernel[(grid,)](
             z, out, target, scale, losses, *saved, tiles, inner, classes // unit,
             z_outer // unit, z_inner // unit, z.stride(1), out_outer // unit, out_inner // unit, out.stride(1),
             *outer_inner(target), *outer_inner(scale), triton_program.arguments(program.constants),
-            PSI_SLOPE=triton_program.function(program), FORWARD=forward, BACKWARD=backward,
-            SINGLE=cut.single, BY_ROW=cut.by_row, A=cut.lanes, V=cut.neighbours, UNIT=unit, WIDE=widest >= 1 << 31,
-            WORK=work, ROW=row, SUM=row if cut.by_row else work, EXACT=z.dtype == torch.float32,
-            STAGES=cut.stages, PERSISTENT=bool(cut.resident), num_warps=cut.warps,
+            PSI_SLOPE=triton_program.function(program), FORWARD=forward, BACKWARD=backward, BY_ROW=cut.by_row,
+            HOLD=cut.hold, WALK=longest > (1 if cut.by_row else cut.hold) * vector, A=cut.lanes, V=vector, UNIT=unit,
+            SHIFTED=shifted, WIDE=widest >= 1 << 31, WORK=types[terms.compute_dtype(z.dtype)],
+            ROW=types[row_dtype(z.dtype)], EXACT=z.dtype == torch.float32, EVICT=cut.evict, AHEAD=cut.ahead,
+            PERSISTENT=bool(cut.resident), num_warps=cut.warps,
         )  # fmt: skip
 
 

@@ -1,9 +1,8 @@
 """The kernel: rows of logits to losses and gradients, for any member.
 
-One tile at a time. A tile is (A, V): A lanes with V neighbouring classes each at a step. Either a lane is a row
-(BY_ROW), or all lanes serve one row and meet at its end, so that nothing waits for another thread inside the walk over
-a long row. If the classes fit the tile at once (SINGLE), the logits are read once and stay in registers; otherwise the
-second walk goes backwards, and what the first read last is still in the L2 cache.
+Either a program has a tile of short rows (`_short_rows`), read once; or it has one row (`_long_row`), of which as much
+as fits stays in registers between the two walks, and the rest is walked in steps: forwards for the sum, backwards for
+the gradient, so that what the first walk read last is still in the L2 cache.
 """
 
 from __future__ import annotations
@@ -18,182 +17,274 @@ _LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
 
 
 @triton.jit
-def _block(z, row, y, step, limit, stride,
-           BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr, EVICT: tl.constexpr,
-           MASK_TRUE: tl.constexpr, WORK: tl.constexpr):  # fmt: skip
-    """Logits of one step (A, V), -inf at the true class and from `limit` on; and their classes."""
-    lane, column = tl.arange(0, A)[:, None], tl.arange(0, V)[None, :]
-    if BY_ROW:
-        c = step * V + column + lane * 0
-        here = c < limit[:, None]
-        base = row[:, None]
-    else:
-        c = step * (A * V) + lane * V + column
-        here = c < limit
-        base = row
-    where = c.to(tl.int64) * stride if WIDE else c * stride
-    x = tl.load(z + base + where, mask=here, other=float("-inf"), eviction_policy=EVICT).to(WORK)
-    if BY_ROW:
-        x = tl.where(c == y[:, None], float("-inf"), x)
-    elif MASK_TRUE:  # noqa: SIM102  (the outer test is the compiler's, the inner one the kernel's)
-        if step == y // (A * V):  # the other steps are spared a comparison for each logit
-            x = tl.where(c == y, float("-inf"), x)
-    return x, c
+def _row_terms(top, sum_others, true_logit):
+    """The log-odds u against the true class: `log sum_{j != y} exp(z_j - z_y)`."""
+    return top - true_logit + tl.log(sum_others)
 
 
 @triton.jit
-def _store(out, row, c, y, e, rate, weight, limit, stride, BY_ROW: tl.constexpr, WIDE: tl.constexpr):
-    """Writes the gradient of one step; at the true class, if a lane is no row, what is there is to be replaced."""
-    where = c.to(tl.int64) * stride if WIDE else c * stride
-    if BY_ROW:
-        value = tl.where(c == y[:, None], -weight[:, None], e * rate[:, None])
-        place, here = out + row[:, None] + where, c < limit[:, None]
-    else:
-        value = e * rate
-        place, here = out + row + where, c < limit
-    tl.store(place, value.to(out.dtype.element_ty), mask=here, eviction_policy="evict_first")
+def _loss_terms(u, constants, PSI_SLOPE: tl.constexpr):
+    """psi(t), slope(t) and 1 - p, at t = softplus(u)."""
+    tail = tl.exp(-tl.abs(u))
+    t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
+    psi, slope = PSI_SLOPE(tl.where(u == u, t, u), constants)
+    return psi, slope, tl.where(u > 0.0, 1.0, tail) / (1.0 + tail)
 
 
 @triton.jit
-def _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
-          out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
-          PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, SINGLE: tl.constexpr,
-          BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr,
-          WORK: tl.constexpr, ROW: tl.constexpr, SUM: tl.constexpr, EXACT: tl.constexpr,
-          STAGES: tl.constexpr):  # fmt: skip
+def _rate(weight, sum_others):
+    """What exp(z_j - top) is multiplied by."""
+    return tl.where(weight == 0.0, 0.0, weight / tl.where(sum_others == 0.0, 1.0, sum_others))
+
+
+@triton.jit
+def _short_block(z, row, y, step, limit, stride, A: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr,
+                 WORK: tl.constexpr):  # fmt: skip
+    """Logits (A rows, V classes) of one step, -inf at the true class and from `limit` on; and their classes."""
+    c = step * V + tl.arange(0, V)[None, :] + tl.arange(0, A)[:, None] * 0
+    where = c.to(tl.int64) * stride if WIDE else c * stride
+    x = tl.load(z + row[:, None] + where, mask=c < limit[:, None], other=float("-inf")).to(WORK)
+    return tl.where(c == y[:, None], float("-inf"), x), c
+
+
+@triton.jit
+def _short_store(out, row, c, y, e, rate, weight, bound, stride, WIDE: tl.constexpr):
+    where = c.to(tl.int64) * stride if WIDE else c * stride
+    value = tl.where(c == y[:, None], -weight[:, None], e * rate[:, None])
+    tl.store(out + row[:, None] + where, value.to(out.dtype.element_ty), mask=c < bound[:, None])
+
+
+@triton.jit
+def _short_rows(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
+                out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
+                PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, SINGLE: tl.constexpr,
+                A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr, WORK: tl.constexpr,
+                ROW: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
     classes = class_units * UNIT
-    if BY_ROW:
-        tiles = (inner + (A - 1)) // A
-        first = (tile // tiles).to(tl.int64)
-        second = (tile % tiles).to(tl.int64) * A + tl.arange(0, A)
-        live = second < inner
-    else:
-        first = (tile // inner).to(tl.int64)
-        second = (tile % inner).to(tl.int64)
-    target_place = target + first * target_outer + second * target_inner
-    scale_place = scale + first * scale_outer + second * scale_inner
-    if BY_ROW:
-        y = tl.load(target_place, mask=live, other=0).to(tl.int32)
-        share = tl.load(scale_place, mask=live, other=0)
-        bound = tl.where(live, classes, 0)
-    else:
-        y = tl.load(target_place).to(tl.int32)
-        share = tl.load(scale_place)
-        bound = classes
+    tiles = (inner + (A - 1)) // A
+    first = (tile // tiles).to(tl.int64)
+    second = (tile % tiles).to(tl.int64) * A + tl.arange(0, A)
+    live = second < inner
+    y = tl.load(target + first * target_outer + second * target_inner, mask=live, other=0).to(tl.int32)
+    share = tl.load(scale + first * scale_outer + second * scale_inner, mask=live, other=0)
     counts = share != 0
+    bound = tl.where(live, classes, 0)
     limit = tl.where(counts, bound, 0)  # rows that do not count are not read
-    place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
     here = first * inner + second
-    if UNIT > 1:  # tells the compiler that rows are aligned
-        z_row = first * z_outer * UNIT + second * z_inner * UNIT
-        out_row = first * out_outer * UNIT + second * out_inner * UNIT
-    else:
-        z_row = first * z_outer + second * z_inner
-        out_row = first * out_outer + second * out_inner
-
+    z_row = first * z_outer * UNIT + second * z_inner * UNIT
+    out_row = first * out_outer * UNIT + second * out_inner * UNIT
     lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
-    steps = (classes + (V - 1)) // V if BY_ROW else (classes + (A * V - 1)) // (A * V)
+    steps = (classes + (V - 1)) // V
     if FORWARD:
-        true_place = z + z_row + place.to(tl.int64) * z_class
-        true_logit = tl.load(true_place, mask=live) if BY_ROW else tl.load(true_place)
-        true_logit = tl.where(place == y, true_logit.to(ROW), float("nan"))
+        place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
+        true_logit = tl.load(z + z_row + place.to(tl.int64) * z_class, mask=live).to(ROW)
         if SINGLE:
-            x, c = _block(z, z_row, y, 0, limit, z_class, BY_ROW, A, V, WIDE, "evict_first", True, WORK)
+            x, c = _short_block(z, z_row, y, 0, limit, z_class, A, V, WIDE, WORK)
             top = tl.maximum(tl.max(x, axis=1), lowest)
-            if BY_ROW:
-                e = exp_gap(x, top[:, None], EXACT)
-                sum_others = tl.sum(e, axis=1).to(ROW)
-            else:
-                top = tl.max(top, axis=0)
-                e = exp_gap(x, top, EXACT)
-                sum_others = tl.sum(tl.sum(e, axis=1), axis=0).to(ROW)
+            e = exp_gap(x, top[:, None], EXACT)
+            sum_others = tl.sum(e, axis=1).to(ROW)
         else:
             top = tl.full([A], lowest, WORK)
-            partial = tl.zeros([A], SUM)
-            for step in tl.range(0, steps, num_stages=STAGES):
-                x, c = _block(z, z_row, y, step, limit, z_class, BY_ROW, A, V, WIDE, "evict_last", True, WORK)
+            sum_others = tl.zeros([A], ROW)
+            for step in range(steps):
+                x, c = _short_block(z, z_row, y, step, limit, z_class, A, V, WIDE, WORK)
                 higher = tl.maximum(top, tl.max(x, axis=1))
-                # what rounding a gap costs is less than the last place of the sum, in which a gap's share falls faster
-                partial = partial * exp_gap(top, higher, EXACT) + tl.sum(exp_gap(x, higher[:, None], False), axis=1)
+                sum_others = sum_others * exp_gap(top, higher, EXACT)
+                # what rounding a gap costs is less than the last place of the sum, in which its share falls faster
+                sum_others += tl.sum(exp_gap(x, higher[:, None], False), axis=1)
                 top = higher
-            if BY_ROW:
-                sum_others = partial.to(ROW)
-            else:
-                highest = tl.max(top, axis=0)
-                sum_others = tl.sum(partial * exp_gap(top, highest, EXACT), axis=0).to(ROW)
-                top = highest
-        u = top.to(ROW) - true_logit + tl.log(sum_others)
+        u = _row_terms(top.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
     else:
-        if BY_ROW:
-            top = tl.load(level + here, mask=live, other=0.0).to(WORK)
-            sum_others = tl.load(total + here, mask=live, other=1.0)
-            u = tl.load(odds + here, mask=live, other=0.0)
-        else:
-            top, sum_others, u = tl.load(level + here).to(WORK), tl.load(total + here), tl.load(odds + here)
-
-    tail = tl.exp(-tl.abs(u))  # t = softplus(u)
-    t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
-    t = tl.where(u == u, t, u)
-    psi, slope = PSI_SLOPE(t, constants)
+        top = tl.load(level + here, mask=live, other=0.0).to(WORK)
+        sum_others = tl.load(total + here, mask=live, other=1.0)
+        u = tl.load(odds + here, mask=live, other=0.0)
+    psi, slope, rest = _loss_terms(u, constants, PSI_SLOPE)
     if FORWARD:
-        loss = tl.where(counts, psi, 0.0)
-        if BY_ROW:
-            tl.store(rows + here, loss, mask=live)
-        else:
-            tl.store(rows + here, loss)
+        tl.store(rows + here, tl.where(counts, psi, 0.0), mask=live)
         if not BACKWARD:
-            if BY_ROW:
-                tl.store(level + here, top.to(ROW), mask=live)
-                tl.store(total + here, sum_others, mask=live)
-                tl.store(odds + here, u, mask=live)
-            else:
-                tl.store(level + here, top.to(ROW))
-                tl.store(total + here, sum_others)
-                tl.store(odds + here, u)
+            tl.store(level + here, top.to(ROW), mask=live)
+            tl.store(total + here, sum_others, mask=live)
+            tl.store(odds + here, u, mask=live)
     if BACKWARD:
-        one_minus_p = tl.where(u > 0.0, 1.0, tail) / (1.0 + tail)
-        weight = tl.where(counts, share.to(ROW) * slope * one_minus_p, 0.0)
-        rate = tl.where(weight == 0.0, 0.0, weight / tl.where(sum_others == 0.0, 1.0, sum_others)).to(WORK)
+        weight = tl.where(counts, share.to(ROW) * slope * rest, 0.0)
+        rate = _rate(weight, sum_others).to(WORK)
         weight = weight.to(WORK)
         tl.debug_barrier()  # out may be z: everything is read before anything is written
         if SINGLE and FORWARD:
-            _store(out, out_row, c, y, e, rate, weight, bound, out_class, BY_ROW, WIDE)
+            _short_store(out, out_row, c, y, e, rate, weight, bound, out_class, WIDE)
         else:
-            for turn in tl.range(0, steps, num_stages=STAGES):
-                x, c = _block(z, z_row, y, steps - 1 - turn, limit, z_class,
-                                    BY_ROW, A, V, WIDE, "evict_first", False, WORK)  # fmt: skip
-                e = exp_gap(x, top[:, None] if BY_ROW else top, EXACT)
-                _store(out, out_row, c, y, e, rate, weight, bound, out_class, BY_ROW, WIDE)
-        if not BY_ROW:
-            tl.debug_barrier()
-            true_place = out + out_row + place.to(tl.int64) * out_class
-            tl.store(true_place, (-weight).to(out.dtype.element_ty))
+            for turn in range(steps):
+                x, c = _short_block(z, z_row, y, steps - 1 - turn, limit, z_class, A, V, WIDE, WORK)
+                e = exp_gap(x, top[:, None], EXACT)
+                _short_store(out, out_row, c, y, e, rate, weight, bound, out_class, WIDE)
+
+
+@triton.jit
+def _load(z, row, start, shift, limit, stride, LANES: tl.constexpr, V: tl.constexpr, SHIFTED: tl.constexpr,
+          WIDE: tl.constexpr, EVICT: tl.constexpr):  # fmt: skip
+    """Logits (LANES, V) as they are, -inf from `limit` on; and their classes. `row` and `start` lie on a vector.
+
+    SHIFTED: the row itself begins `shift` logits later. A vector that lies across an end of the row is read whole,
+    neighbours and all, which are replaced.
+    """
+    at = start + tl.arange(0, LANES)[:, None] * V
+    column = at + tl.arange(0, V)[None, :]
+    where = column.to(tl.int64) * stride if WIDE else column * stride
+    c = column - shift if SHIFTED else column
+    if SHIFTED:
+        touched = tl.broadcast_to(at < limit + shift, [LANES, V])
+        raw = tl.load(z + row + where, mask=touched, other=float("-inf"), eviction_policy=EVICT)
+        raw = tl.where(c < 0, float("-inf"), tl.where(c < limit, raw, float("-inf")))
+    else:
+        raw = tl.load(z + row + where, mask=c < limit, other=float("-inf"), eviction_policy=EVICT)
+    return raw, c
+
+
+@triton.jit
+def _store(out, row, start, shift, bound, stride, value, LANES: tl.constexpr, V: tl.constexpr, SHIFTED: tl.constexpr,
+           WIDE: tl.constexpr):  # fmt: skip
+    """Writes (LANES, V); whole vectors at once, and one by one what is left at the ends of a shifted row."""
+    at = start + tl.arange(0, LANES)[:, None] * V
+    column = at + tl.arange(0, V)[None, :]
+    where = column.to(tl.int64) * stride if WIDE else column * stride
+    value = value.to(out.dtype.element_ty)
+    if SHIFTED:
+        whole = tl.where(at >= shift, at + V <= bound + shift, False)
+        tl.store(out + row + where, value, mask=tl.broadcast_to(whole, [LANES, V]), eviction_policy="evict_first")
+        c = tl.where(whole, bound, column - shift)
+        tl.store(out + row + where, value, mask=tl.where(c >= 0, c < bound, False))
+    else:
+        tl.store(out + row + where, value, mask=column < bound, eviction_policy="evict_first")
+
+
+@triton.jit
+def _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
+              out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
+              PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, HOLD: tl.constexpr,
+              WALK: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, SHIFTED: tl.constexpr,
+              WIDE: tl.constexpr, WORK: tl.constexpr, ROW: tl.constexpr, EXACT: tl.constexpr,
+              EVICT: tl.constexpr, AHEAD: tl.constexpr):  # fmt: skip
+    classes = class_units * UNIT
+    first = (tile // inner).to(tl.int64)
+    second = (tile % inner).to(tl.int64)
+    y = tl.load(target + first * target_outer + second * target_inner).to(tl.int32)
+    share = tl.load(scale + first * scale_outer + second * scale_inner)
+    counts = share != 0
+    limit = tl.where(counts, classes, 0)  # a row that does not count is not read
+    here = first * inner + second
+    z_row = first * z_outer * UNIT + second * z_inner * UNIT
+    out_row = first * out_outer * UNIT + second * out_inner * UNIT
+    place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0).to(tl.int64)
+    true_place = out + out_row + place * out_class
+    shift = 0
+    if SHIFTED:
+        shift = (z_row % V).to(tl.int32)
+        z_row = z_row // V * V
+        out_row = out_row // V * V
+    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
+    held: tl.constexpr = HOLD * V
+    size: tl.constexpr = A * V
+    steps = tl.maximum(classes + shift - held + (size - 1), 0) // size
+    if FORWARD:
+        true_logit = tl.load(z + z_row + shift + place * z_class).to(ROW)
+        if HOLD:
+            raw, c = _load(z, z_row, 0, shift, limit, z_class, HOLD, V, SHIFTED, WIDE, "evict_first")
+        highest = tl.max(tl.full([1], lowest, WORK), axis=0)
+        if WALK:
+            top = tl.full([A], lowest, WORK)
+            partial = tl.zeros([A], WORK)
+            ahead, at = _load(z, z_row, held, shift, limit, z_class, A, V, SHIFTED, WIDE, EVICT)
+            for step in range(steps):
+                x = ahead.to(WORK)
+                if (y + shift - held) // size == step:  # the other steps are spared a comparison for each logit
+                    x = tl.where(at == y, float("-inf"), x)
+                if AHEAD:  # what the next step needs is under way while this one is computed
+                    start = held + (step + 1) * size
+                    ahead, at = _load(z, z_row, start, shift, limit, z_class, A, V, SHIFTED, WIDE, EVICT)
+                higher = tl.maximum(top, tl.max(x, axis=1))
+                # what rounding a gap costs is less than the last place of the sum, in which its share falls faster
+                partial = partial * exp_gap(top, higher, EXACT) + tl.sum(exp_gap(x, higher[:, None], False), axis=1)
+                top = higher
+                if not AHEAD:
+                    start = held + (step + 1) * size
+                    ahead, at = _load(z, z_row, start, shift, limit, z_class, A, V, SHIFTED, WIDE, EVICT)
+            highest = tl.max(top, axis=0)
+        if HOLD:
+            x = tl.where(c == y, float("-inf"), raw.to(WORK))
+            highest = tl.maximum(highest, tl.max(tl.max(x, axis=1), axis=0))
+            e = exp_gap(x, highest, EXACT)
+            sum_others = tl.sum(tl.sum(e, axis=1), axis=0)
+            if WALK:
+                sum_others += tl.sum(partial * exp_gap(top, highest, EXACT), axis=0)
+        else:
+            sum_others = tl.sum(partial * exp_gap(top, highest, EXACT), axis=0)
+        sum_others = sum_others.to(ROW)
+        u = _row_terms(highest.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
+    else:
+        highest, sum_others, u = tl.load(level + here).to(WORK), tl.load(total + here), tl.load(odds + here)
+    psi, slope, rest = _loss_terms(u, constants, PSI_SLOPE)
+    if FORWARD:
+        tl.store(rows + here, tl.where(counts, psi, 0.0))
+        if not BACKWARD:
+            tl.store(level + here, highest.to(ROW))
+            tl.store(total + here, sum_others)
+            tl.store(odds + here, u)
+    if BACKWARD:
+        weight = tl.where(counts, share.to(ROW) * slope * rest, 0.0)
+        rate = _rate(weight, sum_others).to(WORK)
+        tl.debug_barrier()  # out may be z: everything is read before anything is written
+        if HOLD:
+            if not FORWARD:
+                raw, c = _load(z, z_row, 0, shift, limit, z_class, HOLD, V, SHIFTED, WIDE, "evict_first")
+                e = exp_gap(raw.to(WORK), highest, EXACT)
+            _store(out, out_row, 0, shift, classes, out_class, e * rate, HOLD, V, SHIFTED, WIDE)
+        if WALK:
+            start = held + (steps - 1) * size
+            ahead, at = _load(z, z_row, start, shift, limit, z_class, A, V, SHIFTED, WIDE, "evict_first")
+            for turn in range(steps):
+                value = ahead.to(WORK)
+                left = tl.where(turn + 1 < steps, limit, 0)
+                if AHEAD:
+                    before = start - size
+                    ahead, at = _load(z, z_row, before, shift, left, z_class, A, V, SHIFTED, WIDE, "evict_first")
+                value = exp_gap(value, highest, EXACT) * rate
+                _store(out, out_row, start, shift, classes, out_class, value, A, V, SHIFTED, WIDE)
+                start -= size
+                if not AHEAD:
+                    ahead, at = _load(z, z_row, start, shift, left, z_class, A, V, SHIFTED, WIDE, "evict_first")
+        tl.debug_barrier()  # the true class is written last, over what is there
+        tl.store(true_place, (-weight).to(out.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["constants"])
 def row_kernel(z, out, target, scale, rows, level, total, odds, tiles, inner, class_units, z_outer, z_inner, z_class,
-               out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
-               PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, SINGLE: tl.constexpr,
-               BY_ROW: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr, WIDE: tl.constexpr,
-               WORK: tl.constexpr, ROW: tl.constexpr, SUM: tl.constexpr, EXACT: tl.constexpr,
-               STAGES: tl.constexpr, PERSISTENT: tl.constexpr):  # fmt: skip
+               out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner,
+               constants, PSI_SLOPE: tl.constexpr, FORWARD: tl.constexpr, BACKWARD: tl.constexpr, BY_ROW: tl.constexpr,
+               HOLD: tl.constexpr, WALK: tl.constexpr, A: tl.constexpr, V: tl.constexpr, UNIT: tl.constexpr,
+               SHIFTED: tl.constexpr, WIDE: tl.constexpr, WORK: tl.constexpr, ROW: tl.constexpr, EXACT: tl.constexpr,
+               EVICT: tl.constexpr, AHEAD: tl.constexpr, PERSISTENT: tl.constexpr):  # fmt: skip
     """Losses, gradient, or both (FORWARD, BACKWARD) of z (outer, classes, inner), any strides.
 
     class_units, and the strides over outer and inner, count UNIT elements, which tells the compiler how rows are
-    aligned. WIDE: offsets within a row need 64 bits. WORK, ROW, SUM: types of the arithmetic on logits, on rows, of
-    a lane's sum. constants: as `triton_program.arguments` gives them.
+    aligned. WIDE: offsets within a row need 64 bits. WORK, ROW: types of the arithmetic on logits and on rows.
+    constants: as `triton_program.arguments` gives them.
     """
-    if PERSISTENT:
-        for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-            _tile(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
-                  out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
-                  PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE,
-                  WORK, ROW, SUM, EXACT, STAGES)  # fmt: skip
+    tile = tl.program_id(0)
+    if BY_ROW:
+        _short_rows(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner,
+                    z_class, out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner,
+                    constants, PSI_SLOPE, FORWARD, BACKWARD, not WALK, A, V, UNIT, WIDE, WORK, ROW, EXACT)  # fmt: skip
+    elif PERSISTENT:
+        for turn in range(tile, tiles, tl.num_programs(0)):
+            _long_row(turn, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner,
+                      z_class, out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner,
+                      constants, PSI_SLOPE, FORWARD, BACKWARD, HOLD, WALK, A, V, UNIT, SHIFTED, WIDE, WORK, ROW, EXACT,
+                      EVICT, AHEAD)  # fmt: skip
     else:
-        _tile(tl.program_id(0), z, out, target, scale, rows, level, total, odds, inner, class_units,
-              z_outer, z_inner, z_class, out_outer, out_inner, out_class, target_outer, target_inner,
-              scale_outer, scale_inner, constants, PSI_SLOPE, FORWARD, BACKWARD, SINGLE, BY_ROW, A, V, UNIT, WIDE,
-              WORK, ROW, SUM, EXACT, STAGES)  # fmt: skip
+        _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, class_units, z_outer, z_inner, z_class,
+                  out_outer, out_inner, out_class, target_outer, target_inner, scale_outer, scale_inner, constants,
+                  PSI_SLOPE, FORWARD, BACKWARD, HOLD, WALK, A, V, UNIT, SHIFTED, WIDE, WORK, ROW, EXACT, EVICT,
+                  AHEAD)  # fmt: skip
 
 
 @triton.jit

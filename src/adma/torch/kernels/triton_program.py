@@ -52,6 +52,7 @@ def source(program: Program) -> str:
     return "def psi_slope(t, constants):\n" + "".join(f"    {line}\n" for line in lines)
 
 
+@lru_cache(maxsize=4096)
 def function(program: Program) -> Any:
     """`source`, compiled by Triton; programs that differ in their constants only share it."""
     return _compiled(source(program))
