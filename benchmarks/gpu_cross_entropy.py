@@ -66,6 +66,18 @@ def candidates(classes: int, itemsize: int) -> list[Plan]:
     return found
 
 
+def shared_candidates(itemsize: int) -> list[Plan]:
+    """Plans whose programs share a row, by the classes of a part, warps, and programs a multiprocessor."""
+    vector = 16 // itemsize
+    # residents: what the registers of an H100 or H200 allow
+    half = ((8192, 4, 4), (4096, 4, 5), (4096, 8, 4), (8192, 8, 2), (8192, 4, 3), (2048, 4, 8), (4096, 4, 4))
+    whole = ((4096, 4, 4), (4096, 8, 2), (2048, 4, 7), (2048, 8, 4), (4096, 4, 3), (2048, 4, 6))
+    return [
+        Plan(False, width // vector, vector, warps, resident=resident, shared=True)
+        for width, warps, resident in (half if itemsize == 2 else whole)
+    ]
+
+
 class Case:
     """One shape's buffers and calls."""
 
@@ -73,7 +85,7 @@ class Case:
         self.rows, self.classes, self.dtype = rows, classes, dtype
         self.bytes = rows * classes * dtype.itemsize
         generator = torch.Generator("cuda").manual_seed(0)
-        count = max(1, min(16, -(-DISTINCT // self.bytes)))
+        count = max(1, min(16, -(-DISTINCT // self.bytes))) if rows > 64 else 1
         self.logits = [torch.empty(rows, classes, dtype=dtype, device="cuda") for _ in range(count)]
         for z in self.logits:
             z.normal_(0, 3, generator=generator)
@@ -109,11 +121,11 @@ class Case:
 
         return call
 
-    def check(self, spec: str) -> None:
+    def check(self, spec: str, plan: Plan | None = None) -> None:
         """The first and last rows against the eager engine in float64."""
-        rows, gradient = self.fused(spec)()  # type: ignore[misc]
+        rows, gradient = self.fused(spec, plan)()  # type: ignore[misc]
         z = self.logits[self.turn % len(self.logits)]
-        for part in (slice(0, 32), slice(self.rows - 32, self.rows)):
+        for part in (slice(0, 16), slice(self.rows - 16, self.rows)):
             exact, slope = eager.rows_and_gradient(
                 z[part].double().unsqueeze(2), self.target[part].unsqueeze(1), adma.make_loss(spec).member,
                 self.scale[part],
@@ -194,32 +206,74 @@ def benchmark(options: argparse.Namespace, start: float) -> list[dict[str, objec
     return table
 
 
-def sweep(options: argparse.Namespace, start: float) -> None:
-    shapes = [
-        (8192, 128256, BF16), (32768, 4096, BF16), (16384, 8192, BF16), (16384, 16384, BF16), (8192, 32768, BF16),
-        (4096, 262144, BF16), (8192, 32000, F32), (32768, 4096, F32), (4096, 128256, F32),
-        (131072, 1000, BF16), (1048576, 100, F32), (1048576, 10, F32),
-    ]  # fmt: skip
-    for rows, classes, dtype in shapes:
+SWEPT = (
+    (8192, 128256, BF16), (4096, 262144, BF16), (8192, 32768, BF16), (4096, 128256, F32), (8192, 32000, F32),
+    (16384, 16384, BF16), (32768, 4096, BF16), (16384, 8192, BF16), (32768, 4096, F32), (131072, 1000, BF16),
+    (1048576, 100, F32), (1048576, 10, F32),
+)  # fmt: skip
+
+
+def plans_for(options: argparse.Namespace, classes: int, dtype: torch.dtype) -> list[Plan]:
+    """The default plan and the candidates."""
+    others = shared_candidates(dtype.itemsize) if options.shared else candidates(classes, dtype.itemsize)
+    return [kernels.plan(classes, 1 << 15, True, dtype.itemsize), *others]
+
+
+def row_of(case: Case, call: str, plan: object, copies: list[float], values: list[float]) -> dict[str, object]:
+    """A line of the sweep's table, printed too."""
+    share = [c / v for c, v in zip(copies, values, strict=True)]
+    row: dict[str, object] = {
+        "rows": case.rows, "classes": case.classes, "type": str(case.dtype)[6:], "call": call, "plan": str(plan),
+        "ms": round(statistics.median(values), 4), "of_copy": round(statistics.median(share), 3),
+        "of_copy_min": round(min(share), 3), "of_copy_max": round(max(share), 3), "rounds": len(share),
+    }  # fmt: skip
+    print(" ".join(str(v) for v in row.values()), flush=True)
+    return row
+
+
+def sweep(options: argparse.Namespace, start: float) -> list[dict[str, object]]:
+    """Every plan with one member; then, by the best plan, the others and torch's cross-entropy."""
+    table: list[dict[str, object]] = []
+    for rows, classes, dtype in SWEPT[: 6 if options.shared else None]:
         case = Case(rows, classes, dtype)
-        results = []
-        for plan in candidates(classes, dtype.itemsize):
+
+        best: tuple[float, Plan] | None = None
+        for plan in plans_for(options, classes, dtype):
             if time.monotonic() - start > options.seconds:
                 print("time is up")
-                return
+                return table
             try:
-                calls = {"copy": case.copy, "fused": case.fused("adma:a=0.26", plan)}
-                seen = measure(calls, 9, start + options.seconds)
+                case.check(SPECS[1], plan)
+                seen = measure({"copy": case.copy, "fused": case.fused(SPECS[1], plan)}, 11, start + options.seconds)
             except Exception as error:  # a plan that does not fit the device is a result too
-                print(f"  {plan}: {type(error).__name__}: {str(error)[:100]}")
+                print(f"  {plan}: {type(error).__name__}: {str(error)[:200]}", flush=True)
                 continue
-            results.append((statistics.median(seen["copy"]) / statistics.median(seen["fused"]), plan,
-                            statistics.median(seen["fused"])))  # fmt: skip
-        for share, plan, ms in sorted(results, key=lambda r: -r[0]):
-            name = f"{rows:>8} {classes:>7} {str(dtype)[6:]:>9}"
-            print(f"{name} {100 * share:5.1f}% of copy {ms:8.3f} ms  {plan}", flush=True)
+            table.append(row_of(case, SPECS[1], plan, seen["copy"], seen["fused"]))
+            share = statistics.median(c / v for c, v in zip(seen["copy"], seen["fused"], strict=True))
+            if best is None or share > best[0]:
+                best = share, plan
+        if best is not None:
+            calls = {"copy": case.copy, "torch cross_entropy": case.peer(F.cross_entropy)}
+            calls |= {spec: case.fused(spec, best[1]) for spec in SPECS}
+            seen = measure(calls, 15, start + options.seconds)
+            for name in list(calls)[1:]:
+                table.append(row_of(case, name, best[1] if name in SPECS else "", seen["copy"], seen[name]))
         del case
         torch.cuda.empty_cache()
+    return table
+
+
+def precompile(options: argparse.Namespace) -> None:
+    """Fill Triton's cache with a share of the kernels that a sweep will want: shares can be filled side by side."""
+    mine, count = map(int, options.precompile.split("/"))
+    jobs = [(s, plan) for s in SWEPT[: 6 if options.shared else None] for plan in plans_for(options, s[1], s[2])]
+    for (_, classes, dtype), plan in jobs[mine::count]:
+        case = Case(64, classes, dtype)
+        try:
+            case.fused(SPECS[1], plan)()
+        except Exception as error:
+            print(f"  {plan}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -229,6 +283,8 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="torch.compile of cross-entropy too")
     parser.add_argument("--in-place", action="store_true", help="the gradient over the logits too")
     parser.add_argument("--sweep", action="store_true", help="time candidate plans instead")
+    parser.add_argument("--shared", action="store_true", help="with --sweep: plans whose programs share a row")
+    parser.add_argument("--precompile", metavar="I/N", help="with --sweep: compile share I of N for it, time nothing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     random.seed(0)
@@ -238,13 +294,13 @@ def main() -> None:
     about = f"{date.today()}; {torch.cuda.get_device_name()}; torch {torch.__version__}; triton {triton.__version__}; "
     about += f"python {sys.version.split()[0]}"
     print(about)
-    if options.sweep:
-        sweep(options, start)
+    if options.precompile:
+        precompile(options)
         return
-    table = benchmark(options, start)
+    table = sweep(options, start) if options.sweep else benchmark(options, start)
     if options.out:
         with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python benchmarks/gpu_cross_entropy.py --rounds {options.rounds}\n")
+            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
             writer = csv.DictWriter(file, fieldnames=list(table[0]))
             writer.writeheader()
             writer.writerows(table)

@@ -9,6 +9,7 @@ import adma
 from adma.torch.kernels import eager, triton_ops
 from adma.torch.kernels import triton as kernels
 from adma.torch.kernels.program import program_of
+from adma.torch.kernels.triton import Plan
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() or bool(kernels.why_not(torch.device("cuda"))),
@@ -147,3 +148,32 @@ def test_a_gradient_is_scaled_by_what_only_the_device_knows(dtype):
     torch.testing.assert_close(
         values, (before.double() * 0.37).to(dtype), rtol=1e-2 if dtype.itemsize == 2 else 1e-6, atol=0
     )
+
+
+@pytest.mark.parametrize("spec", ["cce", "adma:a=0.26", "focal:gamma=2"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "plan"),
+    [
+        ((700, 128256, 1), torch.bfloat16, Plan(False, 1024, 8, 4, resident=3, shared=True)),
+        ((700, 128256, 1), torch.float16, Plan(False, 512, 8, 4, resident=4, shared=True)),
+        ((300, 32000, 1), torch.float32, Plan(False, 1024, 4, 4, resident=3, shared=True)),
+        ((3, 50257, 1), torch.float32, Plan(False, 1024, 4, 4, resident=3, shared=True)),
+    ],
+    ids=str,
+)
+def test_programs_that_share_a_row(shape, dtype, plan, spec):
+    z, target, scale = inputs(shape, dtype)
+    member = adma.make_loss(spec).member
+    for _ in range(3):  # whoever comes first
+        rows, gradient = kernels.rows_and_gradient(z, target, program_of(member), scale, plan=plan)
+    half = z.element_size() == 2
+    for a, b, c, found, slope in zip(
+        z.split(50), target.split(50), scale.split(50), rows.split(50), gradient.split(50), strict=True
+    ):
+        expected, exact = eager.rows_and_gradient(a.double(), b, member, c)
+        torch.testing.assert_close(found, expected, rtol=2e-5 if half else 1e-6, atol=0)
+        atol = 1e-7 if dtype == torch.float16 else 1e-37
+        torch.testing.assert_close(slope.double(), exact, rtol=8e-3 if half else 1e-6, atol=atol)
+    place = z.clone()
+    kernels.rows_and_gradient(place, target, program_of(member), scale, out=place, plan=plan)
+    assert torch.equal(place, gradient)

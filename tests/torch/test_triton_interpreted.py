@@ -201,3 +201,48 @@ def test_parameters_are_arguments_and_not_code():
     assert triton_program.function(one) is triton_program.function(two)
     assert triton_program.arguments(one.constants) != triton_program.arguments(two.constants)
     assert all(-(2**31) <= part < 2**31 for part in triton_program.arguments((0.0, -0.0, 1e300, -2.5, float("inf"))))
+
+
+@inside
+@pytest.mark.parametrize("spec", ["cce", "adma:a=0.26", "focal:gamma=2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_that_one_program_takes_as_a_shared_one(spec, dtype):
+    z, target, scale = inputs((5, 60, 1), dtype)
+    z[scale[:, 0] == 0] = float("nan")
+    member = adma.make_loss(spec).member
+    plan = Plan(False, 16, 4, 1, resident=1, shared=True)
+    rows, gradient = kernels.rows_and_gradient(z, target, program_of(member), scale, plan=plan)
+    expected, slope = eager.rows_and_gradient(z.double(), target, member, scale)
+    half = dtype == torch.bfloat16
+    torch.testing.assert_close(rows, expected, rtol=2e-5 if half else 1e-6, atol=1e-6 if half else 0)
+    torch.testing.assert_close(gradient.double(), slope, rtol=8e-3 if half else 1e-6, atol=1e-37)
+
+
+@inside
+def test_the_parts_of_a_shared_row_fit_together():
+    # programs run one after the other here, so what the others say is said beforehand
+    import triton.language as tl
+
+    from adma.torch.kernels import triton_program, triton_split
+
+    classes, lanes, neighbours = 61, 4, 4
+    z, target, scale = inputs((4, classes, 1), torch.float32)
+    target[0], target[1] = 0, classes - 1
+    member = adma.make_loss("focal:gamma=2").member
+    program = program_of(member)
+    parts = -(-classes // (lanes * neighbours))
+    others = torch.full((4, parts * lanes * neighbours), float("-inf"))
+    others[:, :classes] = torch.where(scale != 0, z[..., 0].scatter(1, target, float("-inf")), float("-inf"))
+    others = others.view(4, parts, -1)
+    tops = others.amax(2).clamp(min=torch.finfo(torch.float32).min)
+    sums = torch.exp(others - tops[..., None]).sum(2)
+    arrived, out = torch.full((4,), parts, dtype=torch.int32), torch.full((4, classes), 9.0)
+    rows = torch.zeros(4, 1, dtype=torch.float64)
+    triton_split.split_kernel[(parts,)](
+        z, out, target, scale, rows, tops, sums, arrived, 4 * parts, classes, classes, classes, 1, 1,
+        triton_program.arguments(program.constants), PSI_SLOPE=triton_program.function(program), PARTS=parts, WIDTH=4,
+        A=lanes, V=neighbours, UNIT=1, WORK=tl.float32, ROW=tl.float64, EXACT=True,
+    )  # fmt: skip
+    expected, slope = eager.rows_and_gradient(z.double(), target, member, scale)
+    torch.testing.assert_close(rows, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(out.unsqueeze(2).double(), slope, rtol=1e-6, atol=1e-37)

@@ -29,6 +29,7 @@ class Plan:
     resident: with a number, a persistent grid of that many programs a multiprocessor; 0 is a program for each tile.
     ahead: whether a step is loaded while the one before is computed.
     evict: the cache's policy for what the first walk reads and the second reads again.
+    shared: so many programs take a part of a row each (`triton_split`); needs `resident`, and classes side by side.
     """
 
     by_row: bool
@@ -39,6 +40,7 @@ class Plan:
     resident: int = 0
     ahead: bool = True
     evict: str = "evict_last"
+    shared: bool = False
 
 
 def _power(n: int) -> int:
@@ -98,7 +100,10 @@ def rows_and_gradient(
     """
     out = torch.empty_like(z) if out is None else out
     rows = torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device)
-    _launch(z, out, target, scale, rows, (rows, rows, rows), program, True, True, plan)
+    if plan is not None and plan.shared:
+        _launch_split(z, out, target, scale, rows, program, plan)
+    else:
+        _launch(z, out, target, scale, rows, (rows, rows, rows), program, True, True, plan)
     return rows, out
 
 
@@ -214,6 +219,35 @@ def _launch(
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _launch_split(
+    z: Tensor, out: Tensor, target: Tensor, scale: Tensor, losses: Tensor, program: Program, cut: Plan
+) -> None:
+    n, classes, _ = z.shape
+    if n == 0:
+        return
+    import triton.language as tl
+
+    from adma.torch.kernels import triton_program, triton_split
+
+    types = {torch.float32: tl.float32, torch.float64: tl.float64}
+    parts = -(-classes // (cut.lanes * cut.neighbours))
+    unit, z_row, out_row = 1, z.stride(0), out.stride(0)
+    while unit < 16 and all(x % (2 * unit) == 0 for x in (classes, z_row, out_row)):
+        unit *= 2
+    work = terms.compute_dtype(z.dtype)
+    tops, sums = torch.empty(2, n, parts, dtype=work, device=z.device)
+    arrived = torch.zeros(n, dtype=torch.int32, device=z.device)
+    room = max(1, _processors(z.device) * cut.resident // parts) * parts
+    with _on(z.device):
+        triton_split.split_kernel[(min(n * parts, room),)](
+            z, out, target, scale, losses, tops, sums, arrived, n * parts, classes // unit, z_row // unit,
+            out_row // unit, target.stride(0), scale.stride(0), triton_program.arguments(program.constants),
+            PSI_SLOPE=triton_program.function(program), PARTS=parts, WIDTH=_power(parts), A=cut.lanes,
+            V=cut.neighbours, UNIT=unit, WORK=types[work], ROW=types[row_dtype(z.dtype)],
+            EXACT=z.dtype == torch.float32, num_warps=cut.warps, launch_cooperative_grid=z.is_cuda,
+        )  # fmt: skip
 
 
 @lru_cache
