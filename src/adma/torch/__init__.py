@@ -9,6 +9,20 @@ from adma.torch.classic import (
     SymmetricCrossEntropyLoss,
 )
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
+from adma.torch.linear_checks import LinearLossOptions
+from adma.torch.linear_modules import (
+    LinearAdmaLoss,
+    LinearAsymmetricExponentialLoss,
+    LinearAsymmetricGeneralizedCrossEntropyLoss,
+    LinearAsymmetricUnhingedLoss,
+    LinearCrossEntropyLoss,
+    LinearFlexibleLoss,
+    LinearFocalLoss,
+    LinearGeneralizedCrossEntropyLoss,
+    LinearMeanAbsoluteErrorLoss,
+    LinearPoly1Loss,
+    LinearTaylorCrossEntropyLoss,
+)
 from adma.torch.make import make_loss
 from adma.torch.modules import (
     AdmaLoss,
@@ -55,6 +69,18 @@ __all__ = [
     "FlexibleLoss",
     "FocalLoss",
     "GeneralizedCrossEntropyLoss",
+    "LinearAdmaLoss",
+    "LinearAsymmetricExponentialLoss",
+    "LinearAsymmetricGeneralizedCrossEntropyLoss",
+    "LinearAsymmetricUnhingedLoss",
+    "LinearCrossEntropyLoss",
+    "LinearFlexibleLoss",
+    "LinearFocalLoss",
+    "LinearGeneralizedCrossEntropyLoss",
+    "LinearLossOptions",
+    "LinearMeanAbsoluteErrorLoss",
+    "LinearPoly1Loss",
+    "LinearTaylorCrossEntropyLoss",
     "MeanAbsoluteErrorLoss",
     "MeanSquaredErrorLoss",
     "Poly1Loss",

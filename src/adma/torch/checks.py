@@ -141,7 +141,7 @@ def canonical(
         y = y.reshape(z.shape[0], z.shape[2]).long()
         keep = y != ignore_index
         if values_readable(y):
-            _check_indices(y, keep, classes, ignore_index)
+            check_indices(y, keep, classes, ignore_index)
             if bool(keep.all()):
                 keep = None
         if keep is not None:
@@ -169,7 +169,12 @@ def _check_weight(weight: Tensor, input: Tensor, classes: int) -> None:
         raise TypeError(f"weight must be {input.dtype} as input is, got {weight.dtype}")
 
 
-def _check_indices(y: Tensor, keep: Tensor, classes: int, ignore_index: int) -> None:
+def check_indices(y: Tensor, keep: Tensor, classes: int, ignore_index: int) -> None:
+    """Refuse indices that count and are no class.
+
+    Raises:
+        IndexError: one of them is outside [0, classes).
+    """
     bad = keep & ((y < 0) | (y >= classes))
     if bool(bad.any()):
         raise IndexError(

@@ -2,7 +2,8 @@
 
 `p` is the true class's probability, `t = -log p`. All take logits (C), (N, C) or (N, C, d1, ...), a target of
 class indices or class probabilities, and torch's options; `flexible_loss`, which the members of the family are,
-documents them. The binary ones have the call of `torch.nn.functional.binary_cross_entropy_with_logits`. A loss's own
+documents them. The binary ones have the call of `torch.nn.functional.binary_cross_entropy_with_logits`; those with
+`linear_` take the last layer's input and weight in the place of the logits (`linear_flexible_loss`). A loss's own
 parameters are keyword arguments; `help` and `inspect.signature` tell them.
 
 >>> import torch
@@ -26,6 +27,8 @@ from adma.torch.binary import binary_flexible_loss
 from adma.torch.classic import classic_loss
 from adma.torch.engine import flexible_loss
 from adma.torch.flexible import with_shape
+from adma.torch.linear import linear_flexible_loss
+from adma.torch.linear_checks import LinearLossOptions
 from adma.torch.posterior import binary_posterior, posterior
 
 __all__ = [
@@ -51,6 +54,17 @@ __all__ = [
     "flexible_loss",
     "focal_loss",
     "generalized_cross_entropy",
+    "linear_adma_loss",
+    "linear_asymmetric_exponential_loss",
+    "linear_asymmetric_generalized_cross_entropy",
+    "linear_asymmetric_unhinged_loss",
+    "linear_cross_entropy",
+    "linear_flexible_loss",
+    "linear_focal_loss",
+    "linear_generalized_cross_entropy",
+    "linear_mean_absolute_error",
+    "linear_poly1_loss",
+    "linear_taylor_cross_entropy",
     "mean_absolute_error",
     "mean_squared_error",
     "poly1_loss",
@@ -93,6 +107,27 @@ class BinaryLossFunction(Protocol):
         reduce: bool | None = None,
         reduction: str = "mean",
         pos_weight: Tensor | None = None,
+        **shape: float,
+    ) -> Tensor: ...
+
+
+class LinearLossFunction(Protocol):
+    """The call of `torch.nn.functional.linear_cross_entropy`, and a loss's own parameters."""
+
+    def __call__(
+        self,
+        input: Tensor,
+        linear_weight: Tensor,
+        target: Tensor,
+        *,
+        linear_bias: Tensor | None = None,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        softcap: float | None = None,
+        z_loss: float = 0.0,
+        options: LinearLossOptions | None = None,
         **shape: float,
     ) -> Tensor: ...
 
@@ -159,6 +194,32 @@ def _binary(name: str, kind: type[Member]) -> BinaryLossFunction:
     return named
 
 
+def _linear(name: str, kind: type[Member]) -> LinearLossFunction:
+    def function(
+        input: Tensor,
+        linear_weight: Tensor,
+        target: Tensor,
+        *,
+        linear_bias: Tensor | None = None,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        softcap: float | None = None,
+        z_loss: float = 0.0,
+        options: LinearLossOptions | None = None,
+        **shape: float,
+    ) -> Tensor:
+        return linear_flexible_loss(
+            _make(kind, shape), input, linear_weight, target, linear_bias=linear_bias, weight=weight,
+            reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing, softcap=softcap,
+            z_loss=z_loss, options=options,
+        )  # fmt: skip
+
+    named: LinearLossFunction = _named(function, name, kind, "linear_flexible_loss")
+    return named
+
+
 cross_entropy = _multiclass("cross_entropy", family.CrossEntropy)
 adma_loss = _multiclass("adma_loss", family.Adma)
 generalized_cross_entropy = _multiclass("generalized_cross_entropy", family.GeneralizedCrossEntropy)
@@ -191,3 +252,16 @@ binary_asymmetric_generalized_cross_entropy = _binary(
 )
 binary_asymmetric_unhinged_loss = _binary("binary_asymmetric_unhinged_loss", asymmetric.AsymmetricUnhinged)
 binary_asymmetric_exponential_loss = _binary("binary_asymmetric_exponential_loss", asymmetric.AsymmetricExponential)
+
+linear_cross_entropy = _linear("linear_cross_entropy", family.CrossEntropy)
+linear_adma_loss = _linear("linear_adma_loss", family.Adma)
+linear_generalized_cross_entropy = _linear("linear_generalized_cross_entropy", family.GeneralizedCrossEntropy)
+linear_mean_absolute_error = _linear("linear_mean_absolute_error", family.MeanAbsoluteError)
+linear_focal_loss = _linear("linear_focal_loss", family.Focal)
+linear_poly1_loss = _linear("linear_poly1_loss", family.Poly1)
+linear_taylor_cross_entropy = _linear("linear_taylor_cross_entropy", taylor.TaylorCrossEntropy)
+linear_asymmetric_generalized_cross_entropy = _linear(
+    "linear_asymmetric_generalized_cross_entropy", asymmetric.AsymmetricGeneralizedCrossEntropy
+)
+linear_asymmetric_unhinged_loss = _linear("linear_asymmetric_unhinged_loss", asymmetric.AsymmetricUnhinged)
+linear_asymmetric_exponential_loss = _linear("linear_asymmetric_exponential_loss", asymmetric.AsymmetricExponential)
