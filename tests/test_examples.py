@@ -19,7 +19,7 @@ SHAPES = {  # what it needs, and a after each epoch
 
 
 def test_every_example_has_a_test():
-    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop"}
+    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head"}
 
 
 def ran(name: str) -> str:
@@ -56,3 +56,14 @@ def test_the_posterior_is_better_than_the_softmax_on_held_out_data():
 def test_a_learned_shape_stands_false_labels_better_than_cross_entropy():
     plain, learned = map(float, re.findall(r"test accuracy ([\d.]+)%", ran("learn_loop")))
     assert learned > plain + 2
+
+
+@pytest.mark.slow
+def test_token_weighting_raises_the_probability_and_cross_entropy_keeps_the_nats():
+    pattern = r"^(\S+) +([\d.]+) nats  ([\d.]+)% probable  ([\d.]+)% right$"
+    found = re.findall(pattern, ran("language_model_head"), re.MULTILINE)
+    assert [name for name, *_ in found] == ["cross-entropy", "adma", "token-weighted"]
+    plain, flexible, weighted = ([float(v) for v in values] for _, *values in found)
+    assert plain[0] < flexible[0] < weighted[0]
+    assert plain[1] < flexible[1] < weighted[1]
+    assert all(run[2] > 20 for run in (plain, flexible, weighted))  # the commonest character is 16% of the text

@@ -192,7 +192,7 @@ def test_other_types_are_as_near_as_their_precision(dtype, options, reduction):
 
 def test_many_chunks_of_a_half_type_are_summed_in_float32():
     torch.manual_seed(0)
-    n = 700
+    n = 1000
     x = torch.rand(n, H).bfloat16()
     w = torch.zeros(C, H).bfloat16().requires_grad_()
     y = torch.zeros(n, dtype=torch.long)
@@ -207,7 +207,7 @@ def test_many_chunks_of_a_half_type_are_summed_in_float32():
 
     assert error(batch_chunk_size=1) < 3e-3  # about the rounding of a bfloat16
     assert error() < 3e-3
-    assert error(batch_chunk_size=1, acc_dtype=torch.bfloat16) > 0.05  # what it is there for
+    assert error(batch_chunk_size=1, acc_dtype=torch.bfloat16) > 0.1  # what it is there for
 
 
 def test_the_memory_decides_the_chunk():
