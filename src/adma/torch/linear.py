@@ -16,7 +16,7 @@ from torch import Tensor
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
-from adma.torch.kernels.choose import batched, choose, transforming
+from adma.torch.kernels.choose import batched, choose, keeps_graph, transforming
 from adma.torch.linear_checks import LinearCall, LinearLossOptions, canonical
 from adma.torch.linear_walk import Walk, logits_rows, loss_and_gradients, no_autocast, product
 
@@ -128,12 +128,17 @@ class _Reduced(torch.autograd.Function):
         share, z_share, *made = ctx.saved_tensors[3:]
         if torch.is_grad_enabled() or transforming() or batched(grad):  # to be differentiated again, or batched
             return (*_differentiable(ctx, grad * share, grad * z_share), None, None, None)
-        if grad.device.type == "cpu" and grad == 1:
-            return *made, None, None, None
-        # without retain_graph nobody asks again, and what was made can be scaled where it lies
-        keep = torch._C._autograd._get_current_graph_task_keep_graph()
-        scaled = [None if m is None else (m * grad.to(m.dtype) if keep else m.mul_(grad.to(m.dtype))) for m in made]
-        return *scaled, None, None, None
+        # handed over where they lie, unless the graph is kept: then a copy, since the next backward needs them
+        one = grad.device.type == "cpu" and bool(grad == 1)
+        kept = keeps_graph()
+        return (*(None if m is None else _scaled(m, grad, one, kept) for m in made), None, None, None)
+
+
+def _scaled(made: Tensor, grad: Tensor, one: bool, kept: bool) -> Tensor:
+    if one:
+        return made.clone() if kept else made
+    factor = grad.to(made.dtype)
+    return made * factor if kept else made.mul_(factor)
 
 
 class _Rows(torch.autograd.Function):

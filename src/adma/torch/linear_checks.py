@@ -12,7 +12,8 @@ from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
 
-# logits at a time. CPU: within 3% of the best chunk at (2048, 768, 32000); devices: a product of about 1000 rows
+# bytes of logits at a time. CPU: 512 rows of 32,000 classes in float32; 128 to 1024 such rows took the same time within
+# 10%, on two busy cores. Devices: about 900 rows of 131,072 classes in bfloat16
 _BUDGET_CPU, _BUDGET_DEVICE = 64 << 20, 224 << 20
 # beyond so many chunks a half type's weight gradient is summed in float32: each sum rounds to the half type, and
 # 16 roundings of a growing sum are about twice the rounding of the result

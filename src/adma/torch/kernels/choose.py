@@ -48,6 +48,12 @@ def batched(tensor: Tensor) -> bool:
     return bool(test(tensor)) if test is not None else False
 
 
+def keeps_graph() -> bool:
+    """Whether the backward pass that runs now keeps its graph (`retain_graph=True`); True where torch does not say."""
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return bool(asked()) if asked is not None else True
+
+
 def in_dual_level() -> bool:
     """Whether a forward-mode level is open."""
     return bool(getattr(forward_ad, "_current_level", 0) >= 0)
