@@ -229,6 +229,38 @@ def test_many_chunks_of_a_half_type_are_summed_in_float32():
     assert error(batch_chunk_size=1, acc_dtype=torch.bfloat16) > 0.1  # what it is there for
 
 
+@pytest.mark.parametrize("extra", [{}, {"z_loss": 1e-3}])
+def test_a_loss_scale_reaches_the_gradients_of_float16_in_time(extra):
+    torch.manual_seed(0)
+    n, c = 64, 20_000  # a mean's gradient in a logit is 8e-7, a dozen steps of float16
+    x, w, y = torch.randn(n, H).half(), torch.randn(c, H).mul(0.1).half(), torch.randint(c, (n,))
+
+    def scaled(function, *leaves):
+        return torch.autograd.grad(4096 * function(*leaves, y, **extra).float(), leaves)
+
+    found = scaled(AF.linear_cross_entropy, x.requires_grad_(), w.requires_grad_())
+    wide = [t.detach().double().requires_grad_() for t in (x, w)]
+    for a, e in zip(found, scaled(lambda x, w, y, **o: plain(CrossEntropy(), x, w, y, **o), *wide), strict=True):
+        assert a.dtype == torch.float16
+        others = torch.ones(len(a), dtype=torch.bool)
+        if len(a) == c:
+            others[y] = False  # whose part is large
+        assert (a.double() - e)[others].norm() <= 2e-3 * e[others].norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_factor_is_not_rounded_to_a_half_type(dtype, keep, monkeypatch):
+    monkeypatch.setattr(linear_walk, "_SCALED", 10)
+    x, w, b, y = tensors(dtype)
+    eps = torch.finfo(dtype).eps
+    factor = 1 + 0.375 * eps  # rounded to 1 it would leave the gradient as it is
+    (one,) = torch.autograd.grad(AF.linear_adma_loss(x, w, y, linear_bias=b).float(), w)
+    loss = factor * AF.linear_adma_loss(x, w, y, linear_bias=b).float()
+    (many,) = torch.autograd.grad(loss, w, retain_graph=keep)
+    assert (many.double() / one.double()).mean().item() == pytest.approx(factor, abs=0.15 * eps)
+
+
 def test_the_memory_decides_the_chunk():
     rows = torch.empty(2048, 4)
 

@@ -18,7 +18,7 @@ from adma.torch import checks
 from adma.torch.kernels import terms
 from adma.torch.kernels.choose import batched, choose, keeps_graph, transforming
 from adma.torch.linear_checks import LinearCall, LinearLossOptions, canonical
-from adma.torch.linear_walk import Walk, logits_rows, loss_and_gradients, no_autocast, product
+from adma.torch.linear_walk import Walk, logits_rows, loss_and_gradients, no_autocast, product, scale_
 
 
 def linear_flexible_loss(
@@ -86,8 +86,7 @@ def linear_flexible_loss(
         return _finish(*logits_rows(call, logits, call.target, call.keep), call, reduction)
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if wanted and reduction != "none":
-        share, z_share = call.shares(reduction)
-        loss: Tensor = _Reduced.apply(x, linear_weight, linear_bias, share, z_share, call)
+        loss: Tensor = _Reduced.apply(x, linear_weight, linear_bias, *call.shares(reduction), call)
         return loss.to(call.dtype)
     rows = _Rows.apply(x, linear_weight, linear_bias, call)
     return _finish(rows[0], rows[1], call, reduction)
@@ -117,28 +116,36 @@ class _Reduced(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear_weight: Tensor, linear_bias: Tensor | None, share: Tensor,
                 z_share: Tensor, call: LinearCall) -> Tensor:  # fmt: skip
-        wanted = ctx.needs_input_grad[:3]
-        loss, made = loss_and_gradients(call, x, linear_weight, linear_bias, share, z_share, wanted)
+        lift = _lift(share) if call.compute == torch.float16 else None
+        shares = (share, z_share) if lift is None else (share * lift, z_share * lift)
+        loss, made = loss_and_gradients(call, x, linear_weight, linear_bias, *shares, ctx.needs_input_grad[:3])
         ctx.call = call
-        ctx.save_for_backward(x, linear_weight, linear_bias, share, z_share, *made)
-        return loss
+        ctx.save_for_backward(x, linear_weight, linear_bias, share, z_share, lift, *made)
+        return loss if lift is None else loss / lift
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        share, z_share, *made = ctx.saved_tensors[3:]
+        x, linear_weight, linear_bias, share, z_share, lift, *made = ctx.saved_tensors
         if torch.is_grad_enabled() or transforming() or batched(grad):  # to be differentiated again, or batched
             return (*_differentiable(ctx, grad * share, grad * z_share), None, None, None)
+        factor = grad if lift is None else grad / lift
+        one = factor.device.type == "cpu" and bool(factor == 1)
         # handed over where they lie, unless the graph is kept: then a copy, since the next backward needs them
-        one = grad.device.type == "cpu" and bool(grad == 1)
-        kept = keeps_graph()
-        return (*(None if m is None else _scaled(m, grad, one, kept) for m in made), None, None, None)
+        if keeps_graph():
+            made = [None if m is None else m.clone() for m in made]
+        for m in made:
+            if m is not None and not one:
+                scale_(m, factor)
+        kinds = [None if t is None else t.dtype for t in (x, linear_weight, linear_bias)]
+        return (*(None if m is None else m.to(k) for m, k in zip(made, kinds, strict=True)), None, None, None)
 
 
-def _scaled(made: Tensor, grad: Tensor, one: bool, kept: bool) -> Tensor:
-    if one:
-        return made.clone() if kept else made
-    factor = grad.to(made.dtype)
-    return made * factor if kept else made.mul_(factor)
+def _lift(share: Tensor) -> Tensor:
+    """What brings the largest share to 1: float16 would lose the gradient of a mean before a loss scale reaches it."""
+    if share.numel() == 0:
+        return torch.ones((), dtype=share.dtype, device=share.device)
+    top = share.abs().amax()
+    return torch.where(top == 0, torch.ones_like(top), 1 / top)
 
 
 class _Rows(torch.autograd.Function):
@@ -170,7 +177,8 @@ class _Rows(torch.autograd.Function):
         _, made = loss_and_gradients(
             ctx.call, x, linear_weight, linear_bias, grad.contiguous(), extra.contiguous(), ctx.needs_input_grad[:3]
         )
-        return *made, None
+        kinds = [None if t is None else t.dtype for t in (x, linear_weight, linear_bias)]
+        return (*(None if m is None else m.to(k) for m, k in zip(made, kinds, strict=True)), None)
 
 
 def _differentiable(ctx: Any, share: Tensor, z_share: Tensor) -> tuple[Tensor | None, ...]:

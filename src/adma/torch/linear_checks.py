@@ -32,8 +32,8 @@ class LinearLossOptions:
         chunk_bytes: what a chunk's logits and what is computed beside them may take; by default 64 MiB on the CPU and
             224 MiB elsewhere. Larger chunks mean fewer passes over the weight's gradient.
         acc_dtype: the type in which the weight's gradient is summed over the chunks: float32 or the weight's own type.
-            None is the weight's own, but float32 for a half type in more than 16 chunks, which takes 4 C H bytes
-            until the forward pass ends.
+            None is the weight's own, but float32 for bfloat16 in more than 16 chunks, which takes 4 C H bytes until the
+            forward pass ends; and for float16, whose range it leaves, until the backward pass ends.
         skip_ignored: whether rows with `ignore_index` are left out of the products. It needs the targets' values, for
             which a GPU makes the program wait; None does it where reading is free. Otherwise they are computed, and
             count 0.
@@ -135,7 +135,8 @@ class LinearCall:
         """The type of the weight gradient's sum, for a weight of type `dtype`."""
         if self.options.acc_dtype is not None:
             return self.options.acc_dtype
-        return torch.float32 if dtype in _HALF and chunks > _HALF_CHUNKS else dtype
+        wide = self.compute == torch.float16 or chunks > _HALF_CHUNKS
+        return torch.float32 if dtype in _HALF and wide else dtype
 
 
 def canonical(

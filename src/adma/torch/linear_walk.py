@@ -15,6 +15,7 @@ from adma.torch.kernels.eager import index_rows, rows_and_gradient
 from adma.torch.linear_checks import LinearCall
 
 Where = slice | Tensor  # rows of (N, ...)
+_SCALED = 1 << 23  # elements of a half type that are scaled at once
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -81,7 +82,8 @@ class Gradients:
 
     def __init__(self, walk: Walk, x: Tensor, linear_weight: Tensor, linear_bias: Tensor | None,
                  wanted: tuple[bool, ...]) -> None:  # fmt: skip
-        self.walk, call = walk, walk.call
+        self.walk = walk
+        self.call = call = walk.call
         every = call.rows is None
         self.x = (torch.empty_like(x) if every else torch.zeros_like(x)) if wanted[0] else None
         self.weight, self.bias, self.bias_dtype = None, None, None
@@ -118,8 +120,21 @@ class Gradients:
         self.first = False
 
     def result(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Of the input, the weight and the bias; what was summed in float16 or for it is still in float32."""
+        if self.call.compute == torch.float16:
+            return self.x, self.weight, self.bias
         weight = None if self.weight is None else self.weight.to(self.weight_dtype)
         return self.x, weight, None if self.bias is None else self.bias.to(self.bias_dtype)
+
+
+def scale_(made: Tensor, factor: Tensor) -> None:
+    """`made *= factor`, in place; the factor () is not rounded to a half type, and not read by the program."""
+    if made.dtype not in (torch.float16, torch.bfloat16):
+        made.mul_(factor.to(made.dtype))
+        return
+    factor = factor.float()
+    for part in made.split(max(1, _SCALED // max(1, made[0].numel()))) if made.numel() else ():
+        part.copy_(part * factor.reshape((1,) * part.dim()))
 
 
 def loss_and_gradients(
