@@ -139,11 +139,7 @@ def canonical(
     keep = None
     if hard:
         y = y.reshape(z.shape[0], z.shape[2]).long()
-        keep = y != ignore_index
-        if values_readable(y):
-            check_indices(y, keep, classes, ignore_index)
-            if bool(keep.all()):
-                keep = None
+        keep = checked_indices(y, classes, ignore_index) if values_readable(y) else y != ignore_index
         if keep is not None:
             y = torch.where(keep, y, 0)
     else:
@@ -169,18 +165,20 @@ def _check_weight(weight: Tensor, input: Tensor, classes: int) -> None:
         raise TypeError(f"weight must be {input.dtype} as input is, got {weight.dtype}")
 
 
-def check_indices(y: Tensor, keep: Tensor, classes: int, ignore_index: int) -> None:
-    """Refuse indices that count and are no class.
+def checked_indices(y: Tensor, classes: int, ignore_index: int) -> Tensor | None:
+    """Which of the indices count; None if all do. Reads their values.
 
     Raises:
-        IndexError: one of them is outside [0, classes).
+        IndexError: one that counts is outside [0, classes).
     """
+    keep = y != ignore_index
     bad = keep & ((y < 0) | (y >= classes))
     if bool(bad.any()):
         raise IndexError(
             f"target {int(y[bad][0])} is out of range: with {classes} classes an index is in [0, {classes - 1}], "
             f"or ignore_index = {ignore_index}"
         )
+    return None if bool(keep.all()) else keep
 
 
 def _check_probabilities(p: Tensor) -> None:

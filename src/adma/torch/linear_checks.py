@@ -11,6 +11,7 @@ from adma import _check
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
+from adma.torch.kernels.choose import transforming
 
 # bytes of logits at a time. CPU: 512 rows of 32,000 classes in float32; 128 to 1024 such rows took the same time within
 # 10%, on two busy cores. Devices: about 900 rows of 131,072 classes in bfloat16
@@ -271,14 +272,11 @@ def _indices(
     if target.dtype not in (torch.int64, torch.uint8):
         raise TypeError(f"target of class indices must be torch.int64 (or uint8), got {target.dtype}")
     y = target.reshape(-1).long()
-    keep = y != ignore_index
     readable = checks.values_readable(y)
-    if readable:
-        checks.check_indices(y, keep, classes, ignore_index)
+    keep = checks.checked_indices(y, classes, ignore_index) if readable else y != ignore_index
+    if keep is None:
+        return y, None, None
     rows = None
-    may_wait = not torch.compiler.is_compiling() and y.device.type == "cuda" and options.skip_ignored is True
-    if (readable and options.skip_ignored is not False) or may_wait:
-        if bool(keep.all()):
-            return y, None, None
-        rows = keep.nonzero().squeeze(1)
+    if options.skip_ignored is not False and (readable or (options.skip_ignored and y.device.type == "cuda")):
+        rows = None if transforming() or torch.compiler.is_compiling() else keep.nonzero().squeeze(1)
     return torch.where(keep, y, 0), keep, rows
