@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import _reduction
 
 from adma import _check
-from adma.torch.kernels.choose import in_dual_level, transforming
+from adma.torch.kernels import native
+from adma.torch.kernels.choose import Choice, in_dual_level, transforming
 
 # how far the sum of a row of probabilities may be from 1, by the type that they come in
 _SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
@@ -171,14 +172,47 @@ def checked_indices(y: Tensor, classes: int, ignore_index: int) -> Tensor | None
     Raises:
         IndexError: one that counts is outside [0, classes).
     """
-    keep = y != ignore_index
-    bad = keep & ((y < 0) | (y >= classes))
-    if bool(bad.any()):
+    found = native.survey(y, classes, ignore_index)
+    if found is not None:
+        position, ignored = found
+        wrong = None if position < 0 else y.flatten()[position]
+        keep = y != ignore_index if ignored else None
+    else:
+        keep = y != ignore_index
+        bad = keep & ((y < 0) | (y >= classes))
+        wrong = y[bad][0] if bool(bad.any()) else None
+        keep = None if bool(keep.all()) else keep
+    if wrong is not None:
         raise IndexError(
-            f"target {int(y[bad][0])} is out of range: with {classes} classes an index is in [0, {classes - 1}], "
+            f"target {int(wrong)} is out of range: with {classes} classes an index is in [0, {classes - 1}], "
             f"or ignore_index = {ignore_index}"
         )
-    return None if bool(keep.all()) else keep
+    return keep
+
+
+def in_place(input: Tensor, call: Call, choice: Choice, label_smoothing: float, from_probabilities: bool) -> None:
+    """Refuse to write the gradient into the logits' memory where that cannot be done.
+
+    Raises:
+        ValueError: it cannot, and why.
+    """
+    reason = ""
+    if from_probabilities:
+        reason = "from_probabilities=True"
+    elif label_smoothing:
+        reason = f"label_smoothing={label_smoothing:g}, whose gradient needs every class's loss"
+    elif not call.hard:
+        reason = "target holds probabilities, not class indices"
+    elif choice.engine == "composed":
+        reason = choice.reason
+    elif not (input.requires_grad and torch.is_grad_enabled()):
+        return  # no gradient is made, and the logits stay
+    elif input.is_leaf or (input._is_view() and input._base is not None and input._base.is_leaf):
+        reason = "input is a leaf that requires a gradient (or a view of one): its values would be lost"
+    elif any(stride == 0 and size > 1 for stride, size in zip(input.stride(), input.shape, strict=True)):
+        reason = "input is expanded: its rows share memory"
+    if reason:
+        raise ValueError(f"inplace=True cannot be done: {reason}; leave inplace out")
 
 
 def _check_probabilities(p: Tensor) -> None:

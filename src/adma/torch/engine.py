@@ -9,7 +9,8 @@ from torch import Tensor
 
 from adma.family import Member
 from adma.torch import checks
-from adma.torch.kernels import eager, terms
+from adma.torch.kernels import eager, fused, terms
+from adma.torch.kernels.choose import choose_rows
 
 # (t, y) -> rows: from every class's negative log-likelihood and probability (n, C, m), the loss (n, m)
 DenseLoss = Callable[[Tensor, Tensor], Tensor]
@@ -29,6 +30,7 @@ def flexible_loss(
     label_smoothing: float = 0.0,
     *,
     from_probabilities: bool = False,
+    inplace: bool = False,
 ) -> Tensor:
     """Any member of the family, with the call of `torch.nn.functional.cross_entropy`.
 
@@ -49,6 +51,10 @@ def flexible_loss(
         label_smoothing: in [0, 1], the share of the target that is spread evenly over the classes.
         from_probabilities: whether `input` holds posteriors instead of logits: in [0, 1], summing to 1. Logits
             are exact where posteriors have already been rounded to 0 or 1; prefer them.
+        inplace: write the gradient into the memory of `input`, which saves an array of its size. The logits are
+            destroyed: for logits that nothing else needs, such as the output of a last linear layer. If something
+            else does need them, autograd raises an error in the backward pass. For class indices without label
+            smoothing, and one backward pass.
 
     Returns:
         A scalar, or for "none" the targets' shape without classes; the input's type (float32 under autocast).
@@ -56,9 +62,13 @@ def flexible_loss(
 
     Raises:
         TypeError, ValueError, IndexError: as `adma.torch.checks.canonical` says.
+        ValueError: `inplace` is asked for and cannot be done.
+        RuntimeError: in the backward pass, what `inplace` destroyed is needed.
     """
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
+    if inplace:
+        checks.in_place(input, call, choose_rows(call.z, call.target, member), label_smoothing, from_probabilities)
 
     def psi(t: Tensor) -> Tensor:
         value: Tensor = member.psi(t, terms.xp)
@@ -69,8 +79,11 @@ def flexible_loss(
             p = call.z.gather(1, call.target.unsqueeze(1)).squeeze(1)
             rows = terms.at_probability(psi, p)
             rows = _only(call.keep, rows)
+        elif reduction != "none" and not _learned(weight) and fused.one_walk(call.z, call.target, member):
+            scale = _scale(call, weight, reduction)
+            return fused.reduced(call.z, call.target, member, scale, call.dtype, inplace=inplace)
         else:
-            rows = eager.index_rows(call.z, call.target, member, call.keep)
+            rows = fused.index_rows(call.z, call.target, member, call.keep, inplace=inplace)
         if weight is not None:
             rows = rows * weight[call.target].to(rows.dtype)
         return _reduce(rows, call, weight, reduction)
@@ -142,6 +155,26 @@ def _smoothed(y: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
 
 def _only(keep: Tensor | None, rows: Tensor) -> Tensor:
     return rows if keep is None else torch.where(keep, rows, torch.zeros_like(rows))
+
+
+def _learned(weight: Tensor | None) -> bool:
+    return weight is not None and weight.requires_grad
+
+
+def _scale(call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor | float:
+    """The factor of each row in a "mean" or "sum": (n, m) in float64, or one number."""
+    if weight is None and call.keep is None:
+        return 1.0 if reduction == "sum" else 1.0 / max(1, call.target.numel())
+    if weight is None:
+        assert call.keep is not None
+        scale = call.keep.double()
+    else:
+        scale = weight.double()[call.target]
+        scale = scale if call.keep is None else torch.where(call.keep, scale, 0.0)
+    if reduction == "mean":
+        count = scale.sum()
+        scale = scale / torch.where(count == 0, 1.0, count)
+    return scale
 
 
 def _reduce(rows: Tensor, call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor:

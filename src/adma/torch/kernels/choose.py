@@ -8,19 +8,22 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from adma.torch.kernels import native
+from adma.torch.kernels.terms import Shape
+
 
 class Choice(NamedTuple):
-    """An engine's name ("eager" or "composed") and the reason in words."""
+    """An engine's name ("native", "eager" or "composed") and the reason in words."""
 
     engine: str
     reason: str
 
 
 def choose(*tensors: Tensor) -> Choice:
-    """The engine for a call on these tensors.
+    """Whether plain autograd serves a call on these tensors ("eager"), or plain operators must ("composed").
 
-    "eager" walks over blocks of rows that fit the cache, with a hand-written gradient; it runs where plain
-    autograd does. "composed" is plain operators, which every transformation of PyTorch understands.
+    Where plain autograd does, gradients are written by hand; every transformation of PyTorch understands plain
+    operators.
     """
     if torch.compiler.is_compiling():
         return Choice("composed", "torch.compile fuses plain operators")
@@ -34,6 +37,21 @@ def choose(*tensors: Tensor) -> Choice:
         if in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None:
             return Choice("composed", "forward-mode differentiation needs plain operators")
     return Choice("eager", "plain autograd")
+
+
+def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
+    """The engine for the rows of a member on logits (N, C, M) and class indices (N, M).
+
+    "native" is compiled and walks over tiles of rows that fit the cache; "eager" does the same in blocks, by torch's
+    operators; "composed" is plain operators.
+    """
+    plain = choose(z, target)
+    if plain.engine == "composed":
+        return plain
+    if any(isinstance(value, Tensor) for value in vars(shape).values()):
+        return Choice("composed", f"a parameter of {type(shape).__name__} is a tensor, and may want a gradient")
+    against = native.reason_against(z, shape)
+    return Choice("eager", against) if against else Choice("native", "plain autograd on the CPU")
 
 
 def transforming() -> bool:

@@ -135,7 +135,12 @@ def rows_and_gradient(
 
 
 def survey(target: Tensor, classes: int, ignore_index: int) -> tuple[int, int] | None:
-    """What an index target (int64, contiguous, on the CPU) holds.
+    """What an index target holds.
+
+    Args:
+        target: int64, on the CPU.
+        classes: how many there are.
+        ignore_index: what is no class and means that a row does not count.
 
     Returns:
         The first position outside [0, classes) that is not `ignore_index`, or -1, and how many are `ignore_index`;
@@ -144,6 +149,7 @@ def survey(target: Tensor, classes: int, ignore_index: int) -> tuple[int, int] |
     library = load()
     if isinstance(library, str):
         return None
+    target = target.contiguous()
     ignored = ctypes.c_int64()
     wrong = library.handle.adma_native_survey(
         target.data_ptr(), target.numel(), classes, ignore_index, ctypes.addressof(ignored)

@@ -1,0 +1,147 @@
+"""Loss and gradient in one walk over the logits, for a loss that will be summed: the engine's way to the kernels.
+
+A "mean" or "sum" of rows is known before the rows are: the gradient of row i is its own times a factor that depends on
+targets and class weights alone. So the forward pass writes it, beside the loss, while the row is in the cache, and the
+backward pass hands it out. Rows that are not reduced, and float16 logits (whose gradient would vanish before a loss
+scale reaches it), are walked once in each pass instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adma.torch.kernels import eager, native, terms
+from adma.torch.kernels.choose import batched, choose_rows, transforming
+from adma.torch.kernels.terms import Shape
+
+
+def rows_and_gradient(
+    z: Tensor, target: Tensor, shape: Shape, scale: Tensor, *, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`eager.rows_and_gradient` by the fastest kernel for these tensors; arguments and result as there."""
+    if choose_rows(z, target, shape).engine != "native":
+        return eager.rows_and_gradient(z, target, shape, scale, out=out)
+    out = torch.empty_like(z) if out is None else out
+    rows = torch.empty(target.shape, dtype=torch.float64)
+    native.rows_and_gradient(z, target, shape, scale, out=out, rows=rows)
+    return rows, out
+
+
+def index_rows(
+    z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None = None, *, inplace: bool = False
+) -> Tensor:
+    """`eager.index_rows` by the fastest kernel; in place, the backward pass leaves the gradient in the logits' memory.
+
+    Args:
+        z: logits (N, C, M).
+        target: class indices (N, M) in [0, C).
+        shape: psi and slope.
+        keep: (N, M) bool; rows where it is False count 0, with gradient 0 whatever their logits.
+        inplace: see above; the caller has made sure that this can be done.
+
+    Returns:
+        (N, M), in `terms.row_dtype`.
+    """
+    engine = choose_rows(z, target, shape).engine
+    if engine == "native" or (engine == "eager" and inplace):
+        rows: Tensor = _Rows.apply(z, target, shape, keep, inplace)
+        return rows
+    return eager.index_rows(z, target, shape, keep)
+
+
+def one_walk(z: Tensor, target: Tensor, shape: Shape) -> bool:
+    """Whether `reduced` serves: plain autograd by a compiled kernel, in a type that a factor cannot empty.
+
+    Without a compiled kernel the eager engine's two passes stay: from 1000 classes on they are faster than its one.
+    """
+    return choose_rows(z, target, shape).engine == "native" and z.dtype != torch.float16
+
+
+def reduced(
+    z: Tensor, target: Tensor, shape: Shape, scale: Tensor | float, dtype: torch.dtype, *, inplace: bool = False
+) -> Tensor:
+    """`sum(scale * rows)` (), of a type, with the gradient made on the way.
+
+    Args:
+        z: logits (N, C, M).
+        target: class indices (N, M) in [0, C), valid also where `scale` is 0.
+        shape: psi and slope.
+        scale: (N, M) float64, no gradient; or one number for all rows.
+        dtype: of the result, which is summed in float64.
+        inplace: write the gradient into the logits' memory; the caller has made sure that this can be done.
+    """
+    if z.requires_grad and torch.is_grad_enabled():
+        total: Tensor = _Reduced.apply(z, target, shape, scale, dtype, inplace)
+        return total
+    return torch.tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
+
+
+class _Reduced(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, target: Tensor, shape: Shape, scale: Tensor | float, dtype: torch.dtype, inplace: bool
+    ) -> Tensor:
+        gradient = z.detach() if inplace else torch.empty_like(z)
+        total = native.rows_and_gradient(z, target, shape, scale, out=gradient)
+        if inplace:
+            torch.autograd.graph.increment_version(z)
+        else:
+            ctx.save_for_backward(z, target)
+        ctx.gradient, ctx.shape, ctx.scale, ctx.inplace = gradient, shape, scale, inplace
+        return torch.tensor(total, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+        again = torch.is_grad_enabled() or transforming() or batched(grad)
+        gradient, ctx.gradient = (None, ctx.gradient) if again else (ctx.gradient, None)
+        if gradient is not None:
+            factor = float(grad)
+            if factor == 1.0:
+                return gradient, None, None, None, None, None
+            # by a power of two, or in a type where one rounding more is of no account
+            exact = abs(math.frexp(factor)[0]) == 0.5 or gradient.dtype != torch.bfloat16
+            if exact or ctx.inplace:
+                return gradient.mul_(factor), None, None, None, None, None
+        if ctx.inplace:
+            raise RuntimeError(
+                "inplace=True: the gradient lies where the logits were, so this loss can be differentiated once only; "
+                "leave inplace out for a second backward pass or for derivatives of higher order"
+            )
+        z, target = ctx.saved_tensors
+        if again:
+            keep = ctx.scale != 0 if isinstance(ctx.scale, Tensor) else None
+            seed = (grad.to(torch.float64) * ctx.scale).expand(target.shape)
+            return eager.composed_gradient(z, target, ctx.shape, keep, seed), None, None, None, None, None
+        out = torch.empty_like(z) if gradient is None else gradient
+        native.rows_and_gradient(z, target, ctx.shape, ctx.scale * float(grad), out=out)
+        return out, None, None, None, None, None
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, inplace: bool
+    ) -> Tensor:
+        ctx.save_for_backward(z, target, *([] if keep is None else [keep]))
+        ctx.shape, ctx.inplace = shape, inplace
+        if choose_rows(z, target, shape).engine != "native":
+            return eager.index_rows(z, target, shape, keep)
+        rows = torch.empty(target.shape, dtype=torch.float64)
+        native.rows_and_gradient(z, target, shape, 1.0 if keep is None else keep.double(), out=None, rows=rows)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        z, target, *rest = ctx.saved_tensors
+        keep = rest[0] if rest else None
+        if torch.is_grad_enabled() or transforming() or batched(grad):
+            return eager.composed_gradient(z, target, ctx.shape, keep, grad), None, None, None, None
+        scale = grad if keep is None else torch.where(keep, grad, torch.zeros_like(grad))
+        _, gradient = rows_and_gradient(z, target, ctx.shape, scale, out=z.detach() if ctx.inplace else None)
+        if ctx.inplace:
+            torch.autograd.graph.increment_version(z)
+        return gradient, None, None, None, None
