@@ -37,6 +37,7 @@ def classic_loss(
     label_smoothing: float = 0.0,
     *,
     from_probabilities: bool = False,
+    inplace: bool = False,
 ) -> Tensor:
     """A loss outside the family, with the call of `torch.nn.functional.cross_entropy`.
 
@@ -51,11 +52,11 @@ def classic_loss(
         smoothing = loss.combined(_check.real("label_smoothing", label_smoothing, low=0, high=1))
         return flexible_loss(
             CrossEntropy(), input, target, weight, size_average, ignore_index, reduce, reduction, smoothing,
-            from_probabilities=from_probabilities,
+            from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
     return dense_loss(
         _rows(loss), _head(loss), input, target, weight, size_average, ignore_index, reduce, reduction,
-        label_smoothing, from_probabilities,
+        label_smoothing, from_probabilities, inplace,
     )  # fmt: skip
 
 
@@ -187,11 +188,12 @@ class ClassicLoss(Named, CallLoss):
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
         **shape: float,
     ) -> None:
         super().__init__(
             weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
+            from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
         self.member = self.kind(**shape)
 

@@ -114,8 +114,16 @@ def dense_loss(
     reduction: str,
     label_smoothing: float,
     from_probabilities: bool,
+    inplace: bool,
 ) -> Tensor:
-    """A loss outside the family, with the same call; a row's weight is `sum_j w_j y_j`, y before smoothing."""
+    """A loss outside the family, with the same call; a row's weight is `sum_j w_j y_j`, y before smoothing.
+
+    Raises:
+        TypeError, ValueError, IndexError: as `adma.torch.checks.canonical` says.
+        ValueError: `inplace` is asked for, which only members of the family have.
+    """
+    if inplace:
+        raise ValueError("inplace=True cannot be done: this loss needs every class's probability; leave inplace out")
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
 

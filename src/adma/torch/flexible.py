@@ -81,6 +81,7 @@ class CallLoss(nn.Module):
         reduction: "none", "mean" or "sum".
         label_smoothing: in [0, 1].
         from_probabilities: whether the input holds posteriors instead of logits.
+        inplace: write the gradient into the logits' memory, which destroys them; see `adma.functional.flexible_loss`.
     """
 
     weight: Tensor | None
@@ -96,6 +97,7 @@ class CallLoss(nn.Module):
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
     ) -> None:
         super().__init__()
         if weight is not None:
@@ -105,6 +107,7 @@ class CallLoss(nn.Module):
         self.ignore_index = ignore_index
         self.label_smoothing = _check.real("label_smoothing", label_smoothing, low=0, high=1)
         self.from_probabilities = _check.boolean("from_probabilities", from_probabilities)
+        self.inplace = _check.boolean("inplace", inplace)
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -113,6 +116,7 @@ class CallLoss(nn.Module):
             "reduction": self.reduction,
             "label_smoothing": self.label_smoothing,
             "from_probabilities": self.from_probabilities,
+            "inplace": self.inplace,
         }
 
     def _shape_repr(self) -> list[str]:
@@ -124,6 +128,7 @@ class CallLoss(nn.Module):
             "reduction": "mean",
             "label_smoothing": 0.0,
             "from_probabilities": False,
+            "inplace": False,
         }
         said = [f"{k}={v!r}" for k, v in self._options().items() if k in defaults and v != defaults[k]]
         weight = [] if self.weight is None else [f"weight=({self.weight.numel()},)"]
@@ -151,6 +156,7 @@ class FlexibleLoss(CallLoss):
         reduction: "none", "mean" or "sum"; a mean over nothing is 0, not NaN.
         label_smoothing: in [0, 1].
         from_probabilities: whether the input holds posteriors instead of logits.
+        inplace: write the gradient into the logits' memory, which destroys them; see `adma.functional.flexible_loss`.
 
     Shape:
         input (C), (N, C) or (N, C, d1, ..., dK); target (), (N), (N, d1, ...) as class indices or the input's
@@ -170,10 +176,11 @@ class FlexibleLoss(CallLoss):
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
     ) -> None:
         super().__init__(
             weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
+            from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
         _check_member(member)
         self.member = member
@@ -273,11 +280,12 @@ class MemberLoss(Named, FlexibleLoss):
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
         **shape: float,
     ) -> None:
         super().__init__(
             self.kind(**shape), weight, size_average, ignore_index, reduce, reduction, label_smoothing,
-            from_probabilities=from_probabilities,
+            from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ class LossFunction(Protocol):
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
         **shape: float,
     ) -> Tensor: ...
 
@@ -164,11 +165,12 @@ def _multiclass(name: str, kind: type[Member] | type[classic.Classic]) -> LossFu
         label_smoothing: float = 0.0,
         *,
         from_probabilities: bool = False,
+        inplace: bool = False,
         **shape: float,
     ) -> Tensor:
         return compute(
             _make(kind, shape), input, target, weight, size_average, ignore_index, reduce, reduction,
-            label_smoothing, from_probabilities=from_probabilities,
+            label_smoothing, from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
 
     named: LossFunction = _named(function, name, kind, "flexible_loss")

@@ -31,9 +31,7 @@ def rows_and_gradient(
     return rows, out
 
 
-def index_rows(
-    z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None = None, *, inplace: bool = False
-) -> Tensor:
+def index_rows(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None = None, *, inplace: bool = False) -> Tensor:
     """`eager.index_rows` by the fastest kernel; in place, the backward pass leaves the gradient in the logits' memory.
 
     Args:
@@ -123,9 +121,7 @@ class _Reduced(torch.autograd.Function):
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, inplace: bool
-    ) -> Tensor:
+    def forward(ctx: Any, z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, inplace: bool) -> Tensor:
         ctx.save_for_backward(z, target, *([] if keep is None else [keep]))
         ctx.shape, ctx.inplace = shape, inplace
         if choose_rows(z, target, shape).engine != "native":

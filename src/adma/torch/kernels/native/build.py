@@ -80,7 +80,9 @@ def build(folder: Path = HERE, *, force: bool = False) -> Path:
         with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
             list(pool.map(_run, jobs))
         made = Path(scratch) / LIBRARY
-        _run([*compiler(), *_FLAGS, *x86, "-shared", str(HERE / "entry.cpp"), *map(str, objects), "-o", str(made), "-lm"])
+        _run(
+            [*compiler(), *_FLAGS, *x86, "-shared", str(HERE / "entry.cpp"), *map(str, objects), "-o", str(made), "-lm"]
+        )
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f"{LIBRARY}.{os.getpid()}"
         beside.write_bytes(made.read_bytes())
