@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench clean
@@ -13,14 +14,19 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
 
 # torch first and by its exact version: a looser request may bring gigabytes of GPU libraries
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt hatch_build.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "adma needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-setup: $(VENV)/.ready
+# the CPU kernel again when its sources have changed; without a compiler PyTorch does its work
+$(VENV)/.native: $(VENV)/.ready $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.hpp) $(NATIVE)/build.py
+	$(BIN)/python $(NATIVE)/build.py || true
+	touch $@
+
+setup: $(VENV)/.native
 
 demo: setup
 	$(BIN)/adma compare digits --out adma-runs/demo --resume
@@ -39,4 +45,5 @@ bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
 
 clean:
+	rm -f $(NATIVE)/libadma_native*
 	rm -rf $(VENV) adma-runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

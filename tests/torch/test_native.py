@@ -391,7 +391,7 @@ def test_in_place_says_where_it_cannot_be_done(match, change):
 
 def test_in_place_has_no_place_in_transforms_and_other_losses():
     y = torch.arange(8) % 5
-    with pytest.raises(ValueError, match="torch.func transforms"):
+    with pytest.raises(ValueError, match=r"torch\.func transforms"):
         torch.func.grad(lambda x: functional.adma_loss(x, y, inplace=True))(logits(8, 5))
     with pytest.raises(ValueError, match="every class's probability"):
         functional.mean_squared_error(logits(8, 5), y, inplace=True)

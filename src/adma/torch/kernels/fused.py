@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adma.torch.kernels import eager, native, terms
+from adma.torch.kernels import eager, native
 from adma.torch.kernels.choose import batched, choose_rows, transforming
 from adma.torch.kernels.terms import Shape
 

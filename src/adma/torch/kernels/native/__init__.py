@@ -71,7 +71,7 @@ def reason_against(z: Tensor, member: Shape) -> str:
     if isinstance(library, str):
         return library
     if _packed(member) is None:
-        return f"{type(member).__name__} cannot be traced to a program (a parameter is a tensor, or its formula is unusual)"
+        return f"{type(member).__name__} has no program: its formula uses more than adma.torch.kernels.program knows"
     return ""
 
 
@@ -120,7 +120,8 @@ def rows_and_gradient(
         every, at = scale, 0
     n, c, m = z.shape
     call = _CALL.pack(
-        z.data_ptr(), 0 if out is None else out.data_ptr(), target.data_ptr(), at, 0 if rows is None else rows.data_ptr(),
+        z.data_ptr(), 0 if out is None else out.data_ptr(), target.data_ptr(), at,
+        0 if rows is None else rows.data_ptr(),
         n, c, m, *z.stride(), *((0, 0, 0) if out is None else out.stride()), _TYPE[z.dtype], every, *program.fields,
     )  # fmt: skip
     failed = library.handle.adma_native_rows_and_gradient(

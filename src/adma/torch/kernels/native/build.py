@@ -39,16 +39,18 @@ class BuildError(RuntimeError):
 
 def sets() -> dict[str, tuple[str, ...]]:
     """The instruction sets of this machine's architecture, each with its compiler options."""
-    machine = platform.machine().lower()
-    if sys.platform == "darwin" and "-arch" in os.environ.get("ARCHFLAGS", ""):
-        machine = shlex.split(os.environ["ARCHFLAGS"])[-1]
-    return dict(_SETS) if machine in ("x86_64", "amd64") else {"baseline": ()}
+    return dict(_SETS) if platform.machine().lower() in ("x86_64", "amd64") else {"baseline": ()}
+
+
+def version() -> int:
+    """Of the sources: what a library must have been made from to go with the Python beside it."""
+    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in SOURCES)).digest()
+    return int.from_bytes(digest[:7], "big")
 
 
 def fingerprint() -> str:
     """Of the sources, the options and the compiler's name: what decides whether the library is up to date."""
-    text = repr((_FLAGS, sets(), compiler()))
-    return hashlib.sha256(text.encode() + b"".join((HERE / name).read_bytes() for name in SOURCES)).hexdigest()
+    return hashlib.sha256(repr((version(), _FLAGS, sets(), compiler())).encode()).hexdigest()
 
 
 def compiler() -> list[str]:
@@ -72,7 +74,7 @@ def build(folder: Path = HERE, *, force: bool = False) -> Path:
         raise BuildError("the CPU kernel is written for GCC and Clang on Linux and macOS")
     with tempfile.TemporaryDirectory() as scratch:
         objects = [Path(scratch) / f"{name}.o" for name in sets()]
-        x86 = ["-DADMA_X86"] if len(sets()) > 1 else []
+        said = [f"-DADMA_VERSION={version()}", *(["-DADMA_X86"] if len(sets()) > 1 else [])]
         jobs = [
             [*compiler(), *_FLAGS, *options, f"-DADMA_SET=adma_{name}", "-c", str(HERE / "kernel.cpp"), "-o", str(file)]
             for (name, options), file in zip(sets().items(), objects, strict=True)
@@ -80,9 +82,8 @@ def build(folder: Path = HERE, *, force: bool = False) -> Path:
         with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
             list(pool.map(_run, jobs))
         made = Path(scratch) / LIBRARY
-        _run(
-            [*compiler(), *_FLAGS, *x86, "-shared", str(HERE / "entry.cpp"), *map(str, objects), "-o", str(made), "-lm"]
-        )
+        linked = [str(HERE / "entry.cpp"), *map(str, objects)]
+        _run([*compiler(), *_FLAGS, *said, "-shared", *linked, "-o", str(made), "-lm"])
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f"{LIBRARY}.{os.getpid()}"
         beside.write_bytes(made.read_bytes())

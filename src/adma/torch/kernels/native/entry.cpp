@@ -22,7 +22,6 @@ using adma::Plan;
 
 namespace {
 
-constexpr int64_t VERSION = 1;
 constexpr int64_t FEW_CLASSES = 48;         // up to here rows that lie side by side are turned, a lane a row
 constexpr int64_t ROW_SCRATCH = 1 << 16;    // numbers of a tile: with its logits within a core's L2
 constexpr int64_t LANE_SCRATCH = 1 << 13;   // within its L1
@@ -109,7 +108,7 @@ void advise(const Call& call) {
 
 extern "C" {
 
-ADMA_EXPORT int64_t adma_native_version() { return VERSION; }
+ADMA_EXPORT int64_t adma_native_version() { return ADMA_VERSION; }
 
 // bits: 1 << set
 ADMA_EXPORT int64_t adma_native_sets() {

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 
-VERSION = 1
 SETS = ("baseline", "avx2", "avx512")
 VARIABLE = "ADMA_NATIVE"
 
@@ -43,7 +42,7 @@ def load() -> Library | str:
     Raises:
         ValueError: `ADMA_NATIVE` is none of these.
     """
-    from adma.torch.kernels.native.build import LIBRARY  # here, so that it can be run as a program
+    from adma.torch.kernels.native.build import LIBRARY, version  # here, so that it can be run as a program
 
     asked = os.environ.get(VARIABLE, "")
     if asked == "0":
@@ -60,8 +59,8 @@ def load() -> Library | str:
         handle = _declared(ctypes.CDLL(str(path)))
     except (OSError, AttributeError) as error:
         return f"{path} cannot be loaded: {error}"
-    if handle.adma_native_version() != VERSION:
-        return f"{path} is of another version: python -m adma.torch.kernels.native.build makes it anew"
+    if handle.adma_native_version() != version():
+        return f"{path} was made from other sources: python -m adma.torch.kernels.native.build makes it anew"
     able = [i for i in range(len(SETS)) if handle.adma_native_sets() >> i & 1]
     if asked and SETS.index(asked) not in able:
         raise ValueError(f"{VARIABLE}={asked}: this machine has {', '.join(SETS[i] for i in able)}")
