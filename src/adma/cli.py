@@ -1,4 +1,4 @@
-"""The command `adma`: compare, tune, run, replay, report, curves, data."""
+"""The command `adma`: compare, tune, run, replay, report, curves, data, doctor."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
+    if options.run == "doctor":  # which needs no bench
+        from adma.torch.doctor import report
+
+        print(f"adma {__version__}, {report()}")
+        return 0
     try:
         from adma.bench.console import INTERRUPTED
         from adma.bench.errors import BenchError
@@ -98,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     curves.add_argument("--loss", action="append", metavar="SPEC", help="a loss such as adma:a=0.26; again for more")
     curves.add_argument("--out", type=Path, default=Path("curves.png"), metavar="FILE", help=".png, .pdf or .svg")
     curves.set_defaults(run="commands:curves")
+
+    doctor = commands.add_parser("doctor", help="say which engine computes the losses on this machine, and why")
+    doctor.set_defaults(run="doctor")
     return parser
 
 

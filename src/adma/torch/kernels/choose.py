@@ -19,6 +19,9 @@ class Choice(NamedTuple):
     reason: str
 
 
+COMPILED = Choice("composed", "torch.compile fuses plain operators")
+
+
 def choose(*tensors: Tensor) -> Choice:
     """Whether plain autograd serves a call on these tensors ("eager"), or plain operators must ("composed").
 
@@ -26,7 +29,7 @@ def choose(*tensors: Tensor) -> Choice:
     operators.
     """
     if torch.compiler.is_compiling():
-        return Choice("composed", "torch.compile fuses plain operators")
+        return COMPILED
     if transforming():
         return Choice("composed", "torch.func transforms need plain operators")
     if torch.jit.is_tracing() or torch.jit.is_scripting():
@@ -52,6 +55,16 @@ def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
         return Choice("composed", f"a parameter of {type(shape).__name__} is a tensor, and may want a gradient")
     against = native.reason_against(z, shape)
     return Choice("eager", against) if against else Choice("native", "plain autograd on the CPU")
+
+
+def choose_dense(*tensors: Tensor) -> Choice:
+    """The engine for a loss that needs every class's probability: "eager" in blocks, or "composed"."""
+    plain = choose(*tensors)
+    return (
+        Choice("eager", "every class's loss is needed: torch's operators, block by block")
+        if plain.engine == "eager"
+        else plain
+    )
 
 
 def transforming() -> bool:

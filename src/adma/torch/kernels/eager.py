@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adma.torch.kernels import terms
-from adma.torch.kernels.choose import batched, choose, transforming
+from adma.torch.kernels.choose import batched, choose, choose_dense, transforming
 from adma.torch.kernels.terms import Shape
 
 # elements of a block: 1 MiB of float32, within 6% of the best of 2^15 to 2^19 on a 2-core AMD EPYC; a GPU wants few
@@ -179,7 +179,7 @@ def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tup
     """
     closed = any(w.requires_grad for w in weights)
     # the engine first: asked of a graph's changing size, the block's would become a guard on it
-    if closed or choose(z, target).engine != "eager" or z.numel() <= _block_size(z):
+    if closed or choose_dense(z, target).engine != "eager" or z.numel() <= _block_size(z):
         return function(z, target)
     return _DenseRows.apply(z, target, function)
 
