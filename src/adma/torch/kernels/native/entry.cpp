@@ -66,7 +66,7 @@ Plan plan_of(const Call& call) {
     if (together && call.c > FEW_CLASSES) {
         plan.kind = Plan::ROWS;
         plan.positions = clamp(ROW_SCRATCH / call.c, 1, MOST_ROWS);
-        plan.pitch = (call.c + LANES - 1) / LANES * LANES;
+        plan.pitch = (call.c + LANES - 1) / LANES * LANES + LANES;  // a vector behind the last class
         plan.tiles = (positions + plan.positions - 1) / plan.positions;
     } else {
         plan.kind = apart && !(together && call.zc == 1) ? Plan::COLUMNS : Plan::TRANSPOSED;

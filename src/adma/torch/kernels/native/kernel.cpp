@@ -114,80 +114,88 @@ ADMA_INLINE V load_some(const S* p, int64_t count) {
 
 template <class T>
 ADMA_INLINE T largest(typename Vector<T>::V x) {
-    T found = x[0];
-    for (int i = 1; i < Vector<T>::width; ++i) found = x[i] > found ? x[i] : found;
-    return found;
+    alignas(64) T held[Vector<T>::width];
+    store(held, x);
+    for (int step = Vector<T>::width / 2; step; step /= 2)
+        for (int i = 0; i < step; ++i) held[i] = held[i] > held[i + step] ? held[i] : held[i + step];
+    return held[0];
 }
 
-// one row whose classes lie side by side: level, total, and the exponentials into e (if it is not null)
+// the lanes of a vector, added two by two in double if they are float
+ADMA_INLINE VD folded(VD x) { return x; }
+ADMA_INLINE VD folded(VF x) {
+    typedef float Half __attribute__((vector_size(ADMA_BYTES / 2)));
+    Half part[2];
+    memcpy(part, &x, sizeof x);
+    return __builtin_convertvector(part[0], VD) + __builtin_convertvector(part[1], VD);
+}
+
+ADMA_INLINE double added(VD x) {
+    alignas(64) double held[WD];
+    store(held, x);
+    for (int step = WD / 2; step; step /= 2)
+        for (int i = 0; i < step; ++i) held[i] += held[i + step];
+    return held[0];
+}
+
+// One row of at least a vector of classes that lie side by side: level, total, and the exponentials in e, 0 at the true
+// class. e holds the logits first, and -inf behind them up to a vector's end.
 template <class S>
 static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e, double& level_out, double& total_out) {
     typedef typename Compute<S>::T T;
     typedef typename Vector<T>::V V;
     constexpr int W = Vector<T>::width;
     const T lowest = (T)-__builtin_inf();
-    const int64_t full = c / W, at = y / W, rest = c % W;
 
-    V special = at < full ? load(z + at * W) : load_some(z + full * W, rest);
-    special[y % W] = lowest;
-    V m0 = special, m1 = special, m2 = special, m3 = special;
-    if (rest && at < full) m1 = larger(load_some(z + full * W, rest), m1);
+    // up to the true class, and behind it: where its vector begins the two overlap, which a maximum does not mind
+    V m0 = all(lowest), m1 = m0, m2 = m0, m3 = m0;
+    store(e + c, m0);
+    int64_t j = 0;
+    const int64_t full = c / W, at = y / W;
+    const V last = load(z + c - W);
+    store(e + c - W, last);
     for (int part = 0; part < 2; ++part) {
-        int64_t j = part ? at + 1 : 0, end = part ? full : (at < full ? at : full);
+        const int64_t end = part ? full : (at < full ? at : full);
         for (; j + 4 <= end; j += 4) {
-            m0 = larger(load(z + j * W), m0);
-            m1 = larger(load(z + (j + 1) * W), m1);
-            m2 = larger(load(z + (j + 2) * W), m2);
-            m3 = larger(load(z + (j + 3) * W), m3);
+            const V x0 = load(z + j * W), x1 = load(z + (j + 1) * W), x2 = load(z + (j + 2) * W),
+                    x3 = load(z + (j + 3) * W);
+            store(e + j * W, x0), store(e + (j + 1) * W, x1), store(e + (j + 2) * W, x2), store(e + (j + 3) * W, x3);
+            m0 = larger(x0, m0), m1 = larger(x1, m1), m2 = larger(x2, m2), m3 = larger(x3, m3);
         }
-        for (; j < end; ++j) m0 = larger(load(z + j * W), m0);
+        for (; j < end; ++j) {
+            const V x = load(z + j * W);
+            store(e + j * W, x);
+            m0 = larger(x, m0);
+        }
+        if (!part && at < full) {
+            store(e + at * W, load(z + at * W));
+            j = at + 1;
+        }
     }
+    e[y] = lowest;
+    m0 = larger(load(e + (at < full ? at : full) * W), m0);  // the vector of the true class, without it
+    m1 = larger(load(e + full * W), m1);                     // and the last one, which may be a part
     T top = largest<T>(larger(larger(m0, m1), larger(m2, m3)));
     top = top == lowest ? (T)0 : top;
     const V level = all(top);
 
-    double sum[W] = {};
-    for (int part = 0; part < 2; ++part) {
-        int64_t j = part ? at + 1 : 0, end = part ? full : (at < full ? at : full);
-        while (j < end) {
-            int64_t stop = j + CHUNK < end ? j + CHUNK : end;
-            V partial = V{};
-            if (e)
-                for (; j < stop; ++j) {
-                    V x = lifted_exp(load(z + j * W), level);
-                    store(e + j * W, x);
-                    partial = partial + x;
-                }
-            else
-                for (; j < stop; ++j) partial = partial + lifted_exp(load(z + j * W), level);
-            alignas(64) T held[W];
-            store(held, partial);
-            for (int i = 0; i < W; ++i) sum[i] += held[i];
+    VD total = VD{};
+    const int64_t vectors = (c + W - 1) / W;
+    for (j = 0; j < vectors;) {
+        const int64_t stop = j + CHUNK < vectors ? j + CHUNK : vectors;
+        V partial = V{};
+        for (; j < stop; ++j) {
+            const V x = lifted_exp(load(e + j * W), level);
+            store(e + j * W, x);
+            partial = partial + x;
         }
+        total = total + folded(partial);
     }
-    V last = lifted_exp(special, level);
-    alignas(64) T held[W];
-    store(held, last);
-    for (int i = 0; i < W; ++i) sum[i] += held[i];
-    if (e) store(e + at * W, last);
-    if (rest && at < full) {
-        last = lifted_exp(load_some(z + full * W, rest), level);
-        store(held, last);
-        for (int i = 0; i < W; ++i) sum[i] += held[i];
-        if (e) store(e + full * W, last);
-    }
-    double total = 0.0;
-    for (int i = 0; i < W; ++i) total += sum[i];
     level_out = top;
-    total_out = total;
+    total_out = added(total);
 }
 
-template <class S>
-ADMA_INLINE bool aligned(const S* p) {
-    return ((uintptr_t)p & (ADMA_BYTES - 1)) == 0;
-}
-
-// e rate into a row of the gradient
+// e rate into a row of the gradient of at least a vector
 template <class S>
 static void write_row(S* out, int64_t c, const typename Compute<S>::T* e, double rate, bool past) {
     typedef typename Compute<S>::T T;
@@ -196,12 +204,13 @@ static void write_row(S* out, int64_t c, const typename Compute<S>::T* e, double
     const V r = all((T)rate), sink = all((T)SINK);
     int64_t j = 0;
     if (past && sizeof(S) == sizeof(T)) {
-        for (; j < c && !aligned(out + j); ++j) put(out + j, e[j] * (T)rate * (T)SINK);
+        store(out, load(e) * r * sink);
+        j = (int64_t)(((ADMA_BYTES - ((uintptr_t)out & (ADMA_BYTES - 1))) & (ADMA_BYTES - 1)) / sizeof(S));
         for (; j + W <= c; j += W) stream(out + j, load(e + j) * r * sink);
     } else {
         for (; j + W <= c; j += W) store(out + j, load(e + j) * r * sink);
     }
-    for (; j < c; ++j) put(out + j, e[j] * (T)rate * (T)SINK);
+    if (j < c) store(out + c - W, load(e + c - W) * r * sink);
 }
 
 ADMA_INLINE double scale_at(const Call& call, int64_t position) {
@@ -214,8 +223,10 @@ static double row_tile(const Call& call, const Plan& plan, const Rows& rows, typ
                        int64_t first, int64_t count) {
     const S* z = (const S*)call.z;
     S* out = (S*)call.out;
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t p = first + i, n = p / call.m, m = p % call.m;
+    const int64_t n0 = first / call.m, m0 = first % call.m;
+    int64_t n = n0, m = m0;
+    for (int64_t i = 0; i < count; ++i, m = m + 1 == call.m ? 0 : m + 1, n += m == 0) {
+        const int64_t p = first + i;
         rows.scale[i] = scale_at(call, p);
         if (rows.scale[i] == 0.0) {
             rows.level[i] = rows.true_z[i] = 0.0;
@@ -225,19 +236,19 @@ static double row_tile(const Call& call, const Plan& plan, const Rows& rows, typ
         const S* row = z + n * call.zn + m * call.zm;
         const int64_t y = call.target[p];
         rows.true_z[i] = one(row[y]);
-        walk_row(row, call.c, y, out ? scratch + i * plan.pitch : nullptr, rows.level[i], rows.total[i]);
+        walk_row(row, call.c, y, scratch + i * plan.pitch, rows.level[i], rows.total[i]);
     }
     const double sum = finish_rows(call, rows, count);
+    n = n0, m = m0;
     if (out)
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t p = first + i, n = p / call.m, m = p % call.m;
+        for (int64_t i = 0; i < count; ++i, m = m + 1 == call.m ? 0 : m + 1, n += m == 0) {
             S* row = out + n * call.on + m * call.om;
             if (rows.scale[i] == 0.0) {
                 memset((void*)row, 0, (decltype(sizeof(0)))call.c * sizeof(S));
                 continue;
             }
             write_row(row, call.c, scratch + i * plan.pitch, rows.rate[i], plan.stream);
-            put(row + call.target[p], -(typename Compute<S>::T)rows.weight[i]);
+            put(row + call.target[first + i], (typename Compute<S>::T)(0.0 - rows.weight[i]));
         }
     return sum;
 }
