@@ -51,7 +51,7 @@ def _calls() -> Iterator[tuple[str, Choice]]:
         if choice.engine == "native":
             reason = (
                 "loss and gradient in one walk over the logits"
-                if fused.one_walk(z, y, member)
+                if fused.one_walk(choice.engine, dtype)
                 else "a walk in each pass: a gradient that waits for its loss scale could vanish"
             )
             choice = Choice(choice.engine, reason)

@@ -67,8 +67,9 @@ def flexible_loss(
     """
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
+    choice = choose_rows(call.z, call.target, member)
     if inplace:
-        checks.in_place(input, call, choose_rows(call.z, call.target, member), label_smoothing, from_probabilities)
+        checks.in_place(input, call, choice, label_smoothing, from_probabilities)
 
     def psi(t: Tensor) -> Tensor:
         value: Tensor = member.psi(t, terms.xp)
@@ -79,11 +80,11 @@ def flexible_loss(
             p = call.z.gather(1, call.target.unsqueeze(1)).squeeze(1)
             rows = terms.at_probability(psi, p)
             rows = _only(call.keep, rows)
-        elif reduction != "none" and not _learned(weight) and fused.one_walk(call.z, call.target, member):
+        elif reduction != "none" and not _learned(weight) and fused.one_walk(choice.engine, call.z.dtype):
             scale = _scale(call, weight, reduction)
             return fused.reduced(call.z, call.target, member, scale, call.dtype, inplace=inplace)
         else:
-            rows = fused.index_rows(call.z, call.target, member, call.keep, inplace=inplace)
+            rows = fused.index_rows(call.z, call.target, member, call.keep, choice.engine, inplace=inplace)
         if weight is not None:
             rows = rows * weight[call.target].to(rows.dtype)
         return _reduce(rows, call, weight, reduction)

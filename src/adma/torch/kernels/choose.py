@@ -19,6 +19,8 @@ class Choice(NamedTuple):
     reason: str
 
 
+PLAIN = Choice("eager", "plain autograd")
+NATIVE = Choice("native", "plain autograd on the CPU")
 COMPILED = Choice("composed", "torch.compile fuses plain operators")
 
 
@@ -39,7 +41,7 @@ def choose(*tensors: Tensor) -> Choice:
             return Choice("composed", f"{type(tensor).__name__} is a tensor subclass")
         if in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None:
             return Choice("composed", "forward-mode differentiation needs plain operators")
-    return Choice("eager", "plain autograd")
+    return PLAIN
 
 
 def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
@@ -51,10 +53,12 @@ def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
     plain = choose(z, target)
     if plain.engine == "composed":
         return plain
+    against = native.reason_against(z, shape)
+    if not against:  # a member that has a program has plain parameters
+        return NATIVE
     if any(isinstance(value, Tensor) for value in vars(shape).values()):
         return Choice("composed", f"a parameter of {type(shape).__name__} is a tensor, and may want a gradient")
-    against = native.reason_against(z, shape)
-    return Choice("eager", against) if against else Choice("native", "plain autograd on the CPU")
+    return Choice("eager", against)
 
 
 def choose_dense(*tensors: Tensor) -> Choice:

@@ -31,32 +31,34 @@ def rows_and_gradient(
     return rows, out
 
 
-def index_rows(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None = None, *, inplace: bool = False) -> Tensor:
-    """`eager.index_rows` by the fastest kernel; in place, the backward pass leaves the gradient in the logits' memory.
+def index_rows(
+    z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, engine: str, *, inplace: bool = False
+) -> Tensor:
+    """`eager.index_rows` by an engine; in place, the backward pass leaves the gradient in the logits' memory.
 
     Args:
         z: logits (N, C, M).
         target: class indices (N, M) in [0, C).
         shape: psi and slope.
-        keep: (N, M) bool; rows where it is False count 0, with gradient 0 whatever their logits.
+        keep: (N, M) bool; rows where it is False count 0, with gradient 0 whatever their logits. None: all count.
+        engine: what `choose_rows` says of them.
         inplace: see above; the caller has made sure that this can be done.
 
     Returns:
         (N, M), in `terms.row_dtype`.
     """
-    engine = choose_rows(z, target, shape).engine
     if engine == "native" or (engine == "eager" and inplace):
         rows: Tensor = _Rows.apply(z, target, shape, keep, inplace)
         return rows
     return eager.index_rows(z, target, shape, keep)
 
 
-def one_walk(z: Tensor, target: Tensor, shape: Shape) -> bool:
+def one_walk(engine: str, dtype: torch.dtype) -> bool:
     """Whether `reduced` serves: plain autograd by a compiled kernel, in a type that a factor cannot empty.
 
     Without a compiled kernel the eager engine's two passes stay: from 1000 classes on they are faster than its one.
     """
-    return choose_rows(z, target, shape).engine == "native" and z.dtype != torch.float16
+    return engine == "native" and dtype != torch.float16
 
 
 def reduced(
@@ -75,7 +77,7 @@ def reduced(
     if z.requires_grad and torch.is_grad_enabled():
         total: Tensor = _Reduced.apply(z, target, shape, scale, dtype, inplace)
         return total
-    return torch.tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
+    return torch.scalar_tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
 
 
 class _Reduced(torch.autograd.Function):
@@ -90,7 +92,7 @@ class _Reduced(torch.autograd.Function):
         else:
             ctx.save_for_backward(z, target)
         ctx.gradient, ctx.shape, ctx.scale, ctx.inplace = gradient, shape, scale, inplace
-        return torch.tensor(total, dtype=dtype)
+        return torch.scalar_tensor(total, dtype=dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:

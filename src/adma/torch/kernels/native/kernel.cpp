@@ -114,6 +114,12 @@ ADMA_INLINE V load_some(const S* p, int64_t count) {
 
 template <class T>
 ADMA_INLINE T largest(typename Vector<T>::V x) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return (T)_mm512_reduce_max_ps((__m512)x);
+    else
+        return (T)_mm512_reduce_max_pd((__m512d)x);
+#endif
     alignas(64) T held[Vector<T>::width];
     store(held, x);
     for (int step = Vector<T>::width / 2; step; step /= 2)
@@ -131,6 +137,9 @@ ADMA_INLINE VD folded(VF x) {
 }
 
 ADMA_INLINE double added(VD x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_pd((__m512d)x);
+#endif
     alignas(64) double held[WD];
     store(held, x);
     for (int step = WD / 2; step; step /= 2)
