@@ -3,7 +3,7 @@
 The rules, and the kinds of error, are those of `torch.nn.functional.cross_entropy`; the messages name the
 argument, its value and what would be right. Checks that must read a tensor's values are made where reading is
 free of a device synchronisation (not on CUDA, not under torch.compile or torch.func); there, an index out of
-range is caught by the device's own assertion.
+range is caught by the device's own assertion, or makes its row's loss and gradient NaN.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from adma.family import Adma
-from adma.torch.kernels import fused, native
+from adma.torch.kernels import fused, native, triton
 from adma.torch.kernels.choose import COMPILED, Choice, choose_dense, choose_rows
 from adma.torch.kernels.native import library
 
@@ -39,6 +39,8 @@ def _engines() -> Iterator[tuple[str, str]]:
         able, used = native.instruction_sets(loaded), library.SETS[loaded.number]
         yield "native", f"compiled C++ for the CPU; of {', '.join(able)} it runs {used} ({library.VARIABLE} forces one)"
         yield "", f"{torch.get_num_threads()} threads: {loaded.threads}"
+    against = triton.why_not(torch.device("cuda")) if torch.cuda.is_available() else "torch finds no GPU"
+    yield "triton", f"not here: {against}" if against else f"kernels for {torch.cuda.get_device_name()}"
     yield "eager", "torch's operators with a gradient by hand, in blocks that fit the cache"
     yield "composed", "plain operators, for torch.func, forward mode, torch.compile and double backward"
 

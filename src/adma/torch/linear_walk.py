@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from adma.torch.engine import flexible_loss
-from adma.torch.kernels import terms
-from adma.torch.kernels.eager import index_rows, rows_and_gradient
+from adma.torch.kernels import terms, triton
+from adma.torch.kernels.choose import choose_rows
+from adma.torch.kernels.fused import index_rows, rows_and_gradient
 from adma.torch.linear_checks import LinearCall
 
 Where = slice | Tensor  # rows of (N, ...)
@@ -40,7 +41,8 @@ def logits_rows(call: LinearCall, logits: Tensor, target: Tensor, keep: Tensor |
         logits = call.softcap * torch.tanh(logits / call.softcap)
     extra = call.z_loss * torch.logsumexp(logits, 1).square() if call.z_loss else None
     if call.by_index:
-        return index_rows(logits.unsqueeze(2), target.unsqueeze(1), call.member).squeeze(1), extra
+        z, y = logits.unsqueeze(2), target.unsqueeze(1)
+        return index_rows(z, y, call.member, None, choose_rows(z, y, call.member).engine).squeeze(1), extra
     return _dense_rows(call, logits, target), extra
 
 
@@ -129,6 +131,9 @@ class Gradients:
 
 def scale_(made: Tensor, factor: Tensor) -> None:
     """`made *= factor`, in place; the factor () is not rounded to a half type, and not read by the program."""
+    if made.device.type == "cuda" and not triton.why_not(made.device):
+        triton.scale_(made, factor)
+        return
     if made.dtype not in (torch.float16, torch.bfloat16):
         made.mul_(factor.to(made.dtype))
         return

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from adma.torch.kernels import native
+from adma.torch.kernels import native, triton
 from adma.torch.kernels.terms import Shape
 
 
 class Choice(NamedTuple):
-    """An engine's name ("native", "eager" or "composed") and the reason in words."""
+    """An engine's name ("native", "triton", "eager" or "composed") and the reason in words."""
 
     engine: str
     reason: str
@@ -21,6 +21,7 @@ class Choice(NamedTuple):
 
 PLAIN = Choice("eager", "plain autograd")
 NATIVE = Choice("native", "plain autograd on the CPU")
+TRITON = Choice("triton", "plain autograd on a GPU")
 COMPILED = Choice("composed", "torch.compile fuses plain operators")
 
 
@@ -47,15 +48,16 @@ def choose(*tensors: Tensor) -> Choice:
 def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
     """The engine for the rows of a member on logits (N, C, M) and class indices (N, M).
 
-    "native" is compiled and walks over tiles of rows that fit the cache; "eager" does the same in blocks, by torch's
-    operators; "composed" is plain operators.
+    "native" is compiled and walks over tiles of rows that fit the cache; "triton" is a kernel on the GPU; "eager" walks
+    over blocks by torch's operators; "composed" is plain operators.
     """
     plain = choose(z, target)
     if plain.engine == "composed":
         return plain
-    against = native.reason_against(z, shape)
+    on_gpu = z.device.type == "cuda"
+    against = triton.reason_against(z, shape) if on_gpu else native.reason_against(z, shape)
     if not against:  # a member that has a program has plain parameters
-        return NATIVE
+        return TRITON if on_gpu else NATIVE
     if any(isinstance(value, Tensor) for value in vars(shape).values()):
         return Choice("composed", f"a parameter of {type(shape).__name__} is a tensor, and may want a gradient")
     return Choice("eager", against)

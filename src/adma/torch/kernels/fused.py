@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adma.torch.kernels import eager, native
+from adma.torch.kernels import eager, native, triton, triton_ops
 from adma.torch.kernels.choose import batched, choose_rows, transforming
 from adma.torch.kernels.terms import Shape
 
@@ -23,7 +23,10 @@ def rows_and_gradient(
     z: Tensor, target: Tensor, shape: Shape, scale: Tensor, *, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`eager.rows_and_gradient` by the fastest kernel for these tensors; arguments and result as there."""
-    if choose_rows(z, target, shape).engine != "native":
+    engine = choose_rows(z, target, shape).engine
+    if engine == "triton":
+        return triton.rows_and_gradient(z, target, triton.program(shape), scale, out=out)
+    if engine != "native":
         return eager.rows_and_gradient(z, target, shape, scale, out=out)
     out = torch.empty_like(z) if out is None else out
     rows = torch.empty(target.shape, dtype=torch.float64)
@@ -47,7 +50,11 @@ def index_rows(
     Returns:
         (N, M), in `terms.row_dtype`.
     """
-    if engine == "native" or (engine == "eager" and inplace):
+    if engine == "triton" and not inplace:
+        program = triton.program(shape)
+        found: Tensor = triton_ops.rows(z, target, keep, program.text, list(program.constants))[0]
+        return found
+    if engine == "native" or (engine in ("eager", "triton") and inplace):
         rows: Tensor = _Rows.apply(z, target, shape, keep, inplace)
         return rows
     return eager.index_rows(z, target, shape, keep)
@@ -58,7 +65,7 @@ def one_walk(engine: str, dtype: torch.dtype) -> bool:
 
     Without a compiled kernel the eager engine's two passes stay: from 1000 classes on they are faster than its one.
     """
-    return engine == "native" and dtype != torch.float16
+    return engine in ("native", "triton") and dtype != torch.float16
 
 
 def reduced(
@@ -74,10 +81,25 @@ def reduced(
         dtype: of the result, which is summed in float64.
         inplace: write the gradient into the logits' memory; the caller has made sure that this can be done.
     """
-    if z.requires_grad and torch.is_grad_enabled():
+    graph = z.requires_grad and torch.is_grad_enabled()
+    if z.device.type != "cpu":
+        if not isinstance(scale, Tensor):  # filled on the device: a copy from here would wait for it
+            scale = torch.full((), scale, dtype=torch.float64, device=z.device).expand(target.shape)
+        if graph:
+            found: Tensor = _ReducedOnDevice.apply(z, target, shape, scale, inplace)
+            return found.to(dtype)
+        rows, _ = triton.rows(z, target, triton.program(shape), scale != 0)
+        return _weighed(scale, rows).to(dtype)
+    if graph:
         total: Tensor = _Reduced.apply(z, target, shape, scale, dtype, inplace)
         return total
     return torch.scalar_tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
+
+
+_ONCE = (
+    "inplace=True: the gradient lies where the logits were, so this loss can be differentiated once only; "
+    "leave inplace out for a second backward pass or for derivatives of higher order"
+)
 
 
 class _Reduced(torch.autograd.Function):
@@ -107,10 +129,7 @@ class _Reduced(torch.autograd.Function):
             if exact or ctx.inplace:
                 return gradient.mul_(factor), None, None, None, None, None
         if ctx.inplace:
-            raise RuntimeError(
-                "inplace=True: the gradient lies where the logits were, so this loss can be differentiated once only; "
-                "leave inplace out for a second backward pass or for derivatives of higher order"
-            )
+            raise RuntimeError(_ONCE)
         z, target = ctx.saved_tensors
         if again:
             keep = ctx.scale != 0 if isinstance(ctx.scale, Tensor) else None
@@ -121,12 +140,53 @@ class _Reduced(torch.autograd.Function):
         return out, None, None, None, None, None
 
 
+def _weighed(scale: Tensor, rows: Tensor) -> Tensor:
+    """`sum(scale * rows)`; a row whose loss is 0 because it does not count stays 0."""
+    return (scale * rows).sum()
+
+
+class _ReducedOnDevice(torch.autograd.Function):
+    """`_Reduced` by the GPU's kernel: what the gradient is multiplied by is known there alone, and nothing waits.
+
+    The product is rounded to the logits' type once more than the gradient was.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, target: Tensor, shape: Shape, scale: Tensor, inplace: bool) -> Tensor:
+        program = triton.program(shape)
+        rows, ctx.gradient = triton.rows_and_gradient(z, target, program, scale, out=z.detach() if inplace else None)
+        if inplace:
+            torch.autograd.graph.increment_version(z)
+        else:
+            ctx.save_for_backward(z, target)
+        ctx.shape, ctx.scale, ctx.inplace = shape, scale, inplace
+        return _weighed(scale, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        again = torch.is_grad_enabled() or transforming() or batched(grad)
+        gradient, ctx.gradient = (None, ctx.gradient) if again else (ctx.gradient, None)
+        if gradient is not None:
+            return triton.scale_(gradient, grad), None, None, None, None
+        if ctx.inplace:
+            raise RuntimeError(_ONCE)
+        z, target = ctx.saved_tensors
+        if again:
+            found = eager.composed_gradient(z, target, ctx.shape, ctx.scale != 0, grad * ctx.scale)
+        else:
+            found = triton.rows_and_gradient(z, target, triton.program(ctx.shape), grad * ctx.scale)[1]
+        return found, None, None, None, None
+
+
 class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None, inplace: bool) -> Tensor:
         ctx.save_for_backward(z, target, *([] if keep is None else [keep]))
         ctx.shape, ctx.inplace = shape, inplace
-        if choose_rows(z, target, shape).engine != "native":
+        engine = choose_rows(z, target, shape).engine
+        if engine == "triton":
+            return triton.rows(z, target, triton.program(shape), keep)[0]
+        if engine != "native":
             return eager.index_rows(z, target, shape, keep)
         rows = torch.empty(target.shape, dtype=torch.float64)
         native.rows_and_gradient(z, target, shape, 1.0 if keep is None else keep.double(), out=None, rows=rows)

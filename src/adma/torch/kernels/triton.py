@@ -144,10 +144,13 @@ def gradient(
 
 
 def scale_(gradient: Tensor, factor: Tensor) -> Tensor:
-    """Multiplies a dense gradient, in place, by a tensor of one number that the device alone has to know.
+    """Multiplies a gradient, in place, by a tensor of one number that the device alone has to know.
 
     Where it is 1, as in most backward passes, the memory is not touched.
     """
+    span = 1 + sum((n - 1) * stride for n, stride in zip(gradient.shape, gradient.stride(), strict=True))
+    if gradient.numel() and span != gradient.numel():  # something else lies in between
+        return gradient.mul_(factor)
     if gradient.numel():
         import triton.language as tl
 
@@ -253,6 +256,13 @@ def _launch_split(
 @lru_cache
 def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def program(shape: terms.Shape) -> Program:
+    """The program of a member that `reason_against` has nothing against."""
+    found = program_of(shape)
+    assert found is not None
+    return found
 
 
 def reason_against(z: Tensor, shape: terms.Shape) -> str:
