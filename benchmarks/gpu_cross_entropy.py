@@ -172,9 +172,10 @@ def peak(call: Callable[[], object]) -> float:
 
 def benchmark(options: argparse.Namespace, start: float) -> list[dict[str, object]]:
     table = []
-    for index, (rows, classes, dtype) in enumerate(SHAPES):
+    shapes = [shape for shape in SHAPES if not options.classes or shape[1] in options.classes]
+    for index, (rows, classes, dtype) in enumerate(shapes):
         if time.monotonic() - start > options.seconds:
-            print(f"time is up: {len(SHAPES) - index} shapes left out")
+            print(f"time is up: {len(shapes) - index} shapes left out")
             break
         case = Case(rows, classes, dtype)
         for spec in SPECS:
@@ -254,7 +255,7 @@ def sweep(options: argparse.Namespace, start: float) -> list[dict[str, object]]:
                 best = share, plan
         if best is not None:
             calls = {"copy": case.copy, "torch cross_entropy": case.peer(F.cross_entropy)}
-            calls |= {spec: case.fused(spec, best[1]) for spec in SPECS}
+            calls |= {spec: case.fused(spec, best[1]) for spec in SPECS[:2]}
             seen = measure(calls, 15, start + options.seconds)
             for name in list(calls)[1:]:
                 table.append(row_of(case, name, best[1] if name in SPECS else "", seen["copy"], seen[name]))
@@ -264,15 +265,21 @@ def sweep(options: argparse.Namespace, start: float) -> list[dict[str, object]]:
 
 
 def precompile(options: argparse.Namespace) -> None:
-    """Fill Triton's cache with a share of the kernels that a sweep will want: shares can be filled side by side."""
+    """Fill Triton's cache with a share of the kernels that will be wanted: shares can be filled side by side."""
     mine, count = map(int, options.precompile.split("/"))
-    jobs = [(s, plan) for s in SWEPT[: 6 if options.shared else None] for plan in plans_for(options, s[1], s[2])]
-    for (_, classes, dtype), plan in jobs[mine::count]:
-        case = Case(64, classes, dtype)
+    jobs: list[tuple[int, torch.dtype, str, Plan | None]] = []
+    if options.sweep:
+        for _, classes, dtype in SWEPT[: 6 if options.shared else None]:
+            jobs += [(classes, dtype, SPECS[1], plan) for plan in plans_for(options, classes, dtype)]
+    else:
+        for _, classes, dtype in SHAPES:
+            if not options.classes or classes in options.classes:
+                jobs += [(classes, dtype, spec, None) for spec in SPECS]
+    for classes, dtype, spec, plan in jobs[mine::count]:
         try:
-            case.fused(SPECS[1], plan)()
+            Case(64, classes, dtype).fused(spec, plan)()
         except Exception as error:
-            print(f"  {plan}: {type(error).__name__}: {str(error)[:200]}", flush=True)
+            print(f"  {classes} {plan}: {type(error).__name__}: {str(error)[:200]}", flush=True)
         torch.cuda.synchronize()
 
 
@@ -284,7 +291,8 @@ def main() -> None:
     parser.add_argument("--in-place", action="store_true", help="the gradient over the logits too")
     parser.add_argument("--sweep", action="store_true", help="time candidate plans instead")
     parser.add_argument("--shared", action="store_true", help="with --sweep: plans whose programs share a row")
-    parser.add_argument("--precompile", metavar="I/N", help="with --sweep: compile share I of N for it, time nothing")
+    parser.add_argument("--precompile", metavar="I/N", help="compile share I of N of the kernels, time nothing")
+    parser.add_argument("--classes", type=int, nargs="+", help="without --sweep: rows of these lengths alone")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     random.seed(0)
