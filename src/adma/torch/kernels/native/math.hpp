@@ -141,7 +141,7 @@ ADMA_INLINE VD pow_of(VD x, VD y) {
     VD safe = plain ? y : all(1.0);
     product(safe, log_high, ph, pl);
     pl = madd(safe, log_low, pl);
-    pl = (ph < -800.0) | (ph > 800.0) ? VD{} : pl;
+    pl = ((ph < -800.0) | (ph > 800.0)) ? VD{} : pl;
     VD found = exp_of(ph, pl);
     for (int i = 0; i < Vector<double>::width; ++i)
         if (!plain[i]) found[i] = pow(x[i], y[i]);
