@@ -218,6 +218,22 @@ def test_the_number_of_threads_does_not_change_a_bit(instructions, dtype, layout
         assert one[2] == more[2]
 
 
+@every_set
+@pytest.mark.parametrize("shape", [(280, 30001, 1), (1, 5, 1700001)], ids=["rows", "lanes"])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_gradient_larger_than_the_cache(instructions, shape, offset):
+    """Which is written past it, where memory is aligned."""
+    n, _, m = shape
+    z, target = torch.randn(shape, generator=torch.Generator().manual_seed(0)), torch.zeros(n, m, dtype=torch.long)
+    out = torch.full((z.numel() + 1,), float("nan"))[offset : offset + z.numel()].view(shape)
+    assert out.nbytes >= 32 << 20
+    member = adma.make_loss("cce").member
+    native.rows_and_gradient(z, target, member, 1.0, out=out, instructions=instructions)
+    expected = z.softmax(1)
+    expected[:, 0] -= 1
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-7)
+
+
 def reduced(spec, z, y, **options):
     z = z.clone().requires_grad_()
     loss_fn = adma.make_loss(spec, **options)

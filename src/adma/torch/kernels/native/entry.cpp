@@ -27,7 +27,7 @@ constexpr int64_t ROW_SCRATCH = 1 << 16;    // numbers of a tile: with its logit
 constexpr int64_t LANE_SCRATCH = 1 << 13;   // within its L1
 constexpr int64_t MOST_ROWS = 64, MOST_LANES = 256, LANES = 16;
 constexpr int64_t WORTH_A_THREAD = 1 << 14; // logits
-constexpr int64_t PAST_CACHE = 64 << 20;    // bytes of a gradient that no cache will hold until it is used
+constexpr int64_t PAST_CACHE = 32 << 20;    // bytes of a gradient that no cache will hold until it is used
 constexpr int64_t HUGE_PAGES = 8 << 20;     // bytes from which fresh memory is asked for in huge pages
 
 typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);  // GOMP_parallel

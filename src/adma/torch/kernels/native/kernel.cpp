@@ -204,6 +204,11 @@ static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e
     total_out = added(total);
 }
 
+template <class S>
+ADMA_INLINE bool aligned(const S* p) {
+    return ((uintptr_t)p & (ADMA_BYTES - 1)) == 0;
+}
+
 // e rate into a row of the gradient of at least a vector
 template <class S>
 static void write_row(S* out, int64_t c, const typename Compute<S>::T* e, double rate, bool past) {
@@ -358,10 +363,12 @@ static double lane_tile(const Call& call, const Plan& plan, const Rows& rows, ty
                 I index;
                 memcpy(&index, y + i, sizeof index);
                 x = index == here ? load(weight + i) : x;
-                if (i + W <= count)
-                    store(line + i, x);
-                else
+                if (i + W > count)
                     for (int64_t j = 0; i + j < count; ++j) put(line + i + j, (T)x[j]);
+                else if (plan.stream && aligned(line + i))
+                    stream(line + i, x);
+                else
+                    store(line + i, x);
             }
         }
     } else {
