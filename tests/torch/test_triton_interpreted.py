@@ -51,6 +51,42 @@ def test_in_the_interpreter():
     assert " passed" in done.stdout
 
 
+@pytest.fixture(autouse=True)
+def every_access_lies_in_a_tensor(monkeypatch):
+    """The interpreter reads and writes whatever address it is told; a GPU does not."""
+    if not INSIDE:
+        return
+    from triton.runtime import interpreter
+
+    known = []
+    begin = interpreter.GridExecutor._init_args_hst
+
+    def note(self, args, kwargs):
+        storages = [a.untyped_storage() for a in args if isinstance(a, torch.Tensor)]
+        known[:] = [(s.data_ptr(), s.data_ptr() + s.nbytes()) for s in storages]
+        return begin(self, args, kwargs)
+
+    def checked(method):
+        def call(self, pointers, *rest):
+            mask = next((r for r in rest if getattr(getattr(r, "data", None), "dtype", "") == np.bool_), None)
+            places = pointers.data if mask is None else pointers.data[np.broadcast_to(mask.data, pointers.data.shape)]
+            size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
+            inside = np.zeros(np.shape(places), bool)
+            for low, high in known:
+                if "load" in method.__name__:  # whole vectors of 16 bytes, of which a part is in the tensor
+                    low, high = low // 16 * 16, -(-high // 16) * 16
+                inside |= (places >= low) & (places + size <= high)
+            assert inside.all(), f"{method.__name__}: {int((~inside).sum())} addresses lie in no tensor"
+            return method(self, pointers, *rest)
+
+        return call
+
+    builder = interpreter.InterpreterBuilder
+    monkeypatch.setattr(interpreter.GridExecutor, "_init_args_hst", note)
+    for name in ("create_masked_load", "create_masked_store"):
+        monkeypatch.setattr(builder, name, checked(getattr(builder, name)))
+
+
 def inputs(shape, dtype, spread=5.0):
     torch.manual_seed(0)
     n, c, m = shape

@@ -14,6 +14,7 @@ from adma.torch.kernels.triton_math import exp_gap, log1p
 
 _LOWEST = tl.constexpr(-3.4028234663852886e38)  # below any float32; exp_gap of -inf from it is 0, not NaN
 _LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
+_BEFORE = tl.constexpr(-(1 << 30))  # a limit that no class is below
 
 
 @triton.jit
@@ -243,7 +244,7 @@ def _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, clas
             ahead, at = _load(z, z_row, start, shift, limit, z_class, A, V, SHIFTED, WIDE, "evict_first")
             for turn in range(steps):
                 value = ahead.to(WORK)
-                left = tl.where(turn + 1 < steps, limit, 0)
+                left = tl.where(turn + 1 < steps, limit, _BEFORE)  # before the row lies another, or nothing
                 if AHEAD:
                     before = start - size
                     ahead, at = _load(z, z_row, before, shift, left, z_class, A, V, SHIFTED, WIDE, "evict_first")

@@ -20,6 +20,55 @@ _LOWEST = tl.constexpr(-3.4028234663852886e38)  # as triton_kernels has it
 _LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
 
 
+@triton.jit
+def _part(tile, z, out, target, scale, rows, tops, sums, arrived, class_units, z_row, out_row, target_row, scale_row,
+          constants, PSI_SLOPE: tl.constexpr, PARTS: tl.constexpr, WIDTH: tl.constexpr, A: tl.constexpr,
+          V: tl.constexpr, UNIT: tl.constexpr, WORK: tl.constexpr, ROW: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
+    classes = class_units * UNIT
+    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
+    part_of = tl.arange(0, WIDTH)
+    row = tile // PARTS + tl.program_id(0).to(tl.int64) * 0  # wide, of an int too: the interpreter has one here
+    part = tile % PARTS
+    y = tl.load(target + row * target_row).to(tl.int32)
+    share = tl.load(scale + row * scale_row)
+    counts = share != 0
+    limit = tl.where(counts, classes, 0)  # a row that does not count is not read
+    place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
+    true_logit = tl.load(z + row * z_row * UNIT + place).to(ROW)
+    true_logit = tl.where(place == y, true_logit, float("nan"))
+    c = part * (A * V) + tl.arange(0, A)[:, None] * V + tl.arange(0, V)[None, :]
+    x = tl.load(z + row * z_row * UNIT + c, mask=c < limit, other=float("-inf"), eviction_policy="evict_first")
+    x = tl.where(c == y, float("-inf"), x.to(WORK))
+    top = tl.max(tl.maximum(tl.max(x, axis=1), lowest), axis=0)
+    e = exp_gap(x, top, EXACT)
+    tl.store(tops + tile, top)
+    tl.store(sums + tile, tl.sum(tl.sum(e, axis=1), axis=0))
+    tl.debug_barrier()
+    tl.atomic_add(arrived + row, 1, sem="release", scope="gpu")
+    while tl.atomic_add(arrived + row, 0, sem="acquire", scope="gpu") < PARTS:
+        pass
+    known = part_of < PARTS
+    all_tops = tl.load(tops + row * PARTS + part_of, mask=known, other=lowest, cache_modifier=".cg")
+    all_sums = tl.load(sums + row * PARTS + part_of, mask=known, other=0.0, cache_modifier=".cg")
+    highest = tl.max(all_tops, axis=0)
+    total = tl.sum(all_sums * exp_gap(all_tops, highest, EXACT), axis=0).to(ROW)
+    u = highest.to(ROW) - true_logit + tl.log(total)
+    tail = tl.exp(-tl.abs(u))  # t = softplus(u)
+    t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
+    psi, slope = PSI_SLOPE(tl.where(u == u, t, u), constants)
+    one_minus_p = tl.where(u > 0.0, 1.0, tail) / (1.0 + tail)
+    weight = tl.where(counts, share.to(ROW) * slope * one_minus_p, 0.0)
+    rate = tl.where(weight == 0.0, 0.0, weight / tl.where(total == 0.0, 1.0, total)).to(WORK)
+    rate = rate * exp_gap(top, highest, EXACT)
+    if part == 0:
+        tl.store(rows + row, tl.where(counts, psi, 0.0).to(rows.dtype.element_ty))
+    value = tl.where(c == y, -weight.to(WORK), e * rate)
+    tl.store(
+        out + row * out_row * UNIT + c, value.to(out.dtype.element_ty), mask=c < classes,
+        eviction_policy="evict_first",
+    )  # fmt: skip
+
+
 @triton.jit(do_not_specialize=["constants"])
 def split_kernel(z, out, target, scale, rows, tops, sums, arrived, tiles, class_units, z_row, out_row,
                  target_row, scale_row, constants,
@@ -30,49 +79,6 @@ def split_kernel(z, out, target, scale, rows, tops, sums, arrived, tiles, class_
     tops, sums: (rows, PARTS), scratch. arrived: (rows), int32, 0 at the start. tiles: rows * PARTS; the grid divides by
     PARTS. class_units, z_row, out_row: in UNIT elements. WIDTH: the power of two that is not less than PARTS.
     """
-    classes = class_units * UNIT
-    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
-    column = tl.arange(0, A)[:, None] * V + tl.arange(0, V)[None, :]
-    part_of = tl.arange(0, WIDTH)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
-        row = tl.to_tensor(tile // PARTS).to(tl.int64)  # an int in the interpreter
-        part = tile % PARTS
-        y = tl.load(target + row * target_row).to(tl.int32)
-        share = tl.load(scale + row * scale_row)
-        counts = share != 0
-        limit = tl.where(counts, classes, 0)
-        place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
-        true_logit = tl.load(z + row * z_row * UNIT + place).to(ROW)
-        true_logit = tl.where(place == y, true_logit, float("nan"))
-        c = part * (A * V) + column
-        x = tl.load(z + row * z_row * UNIT + c, mask=c < limit, other=float("-inf"), eviction_policy="evict_first")
-        x = tl.where(c == y, float("-inf"), x.to(WORK))
-        top = tl.max(tl.maximum(tl.max(x, axis=1), lowest), axis=0)
-        e = exp_gap(x, top, EXACT)
-        tl.store(tops + tile, top)
-        tl.store(sums + tile, tl.sum(tl.sum(e, axis=1), axis=0))
-        tl.debug_barrier()
-        tl.atomic_add(arrived + row, 1, sem="release", scope="gpu")
-        while tl.atomic_add(arrived + row, 0, sem="acquire", scope="gpu") < PARTS:
-            pass
-        known = part_of < PARTS
-        all_tops = tl.load(tops + row * PARTS + part_of, mask=known, other=lowest, cache_modifier=".cg")
-        all_sums = tl.load(sums + row * PARTS + part_of, mask=known, other=0.0, cache_modifier=".cg")
-        highest = tl.max(all_tops, axis=0)
-        total = tl.sum(all_sums * exp_gap(all_tops, highest, EXACT), axis=0).to(ROW)
-        u = highest.to(ROW) - true_logit + tl.log(total)
-        tail = tl.exp(-tl.abs(u))  # t = softplus(u)
-        t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
-        t = tl.where(u == u, t, u)
-        psi, slope = PSI_SLOPE(t, constants)
-        one_minus_p = tl.where(u > 0.0, 1.0, tail) / (1.0 + tail)
-        weight = tl.where(counts, share.to(ROW) * slope * one_minus_p, 0.0)
-        rate = tl.where(weight == 0.0, 0.0, weight / tl.where(total == 0.0, 1.0, total)).to(WORK)
-        rate = rate * exp_gap(top, highest, EXACT)
-        if part == 0:
-            tl.store(rows + row, tl.where(counts, psi, 0.0).to(rows.dtype.element_ty))
-        value = tl.where(c == y, -weight.to(WORK), e * rate)
-        tl.store(
-            out + row * out_row * UNIT + c, value.to(out.dtype.element_ty), mask=c < classes,
-            eviction_policy="evict_first",
-        )  # fmt: skip
+        _part(tile, z, out, target, scale, rows, tops, sums, arrived, class_units, z_row, out_row, target_row,
+              scale_row, constants, PSI_SLOPE, PARTS, WIDTH, A, V, UNIT, WORK, ROW, EXACT)  # fmt: skip
