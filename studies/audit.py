@@ -21,21 +21,26 @@ from adma.bench.printed import DATASET_TITLES, PRINTED
 from adma.bench.statistics import Estimate, estimate
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "2026-11-24-cpu"
+RESULTS = HERE / "results"
 PAGE = HERE.parent / "docs" / "audit.md"
 MARK = "<!-- below: python studies/audit.py --write -->"
 Run = dict[str, str]
 
 
+def lines_of(name: str) -> list[str]:
+    """NAME-runs.csv of one study, wherever it was run."""
+    (path,) = RESULTS.glob(f"*/{name}-runs.csv")
+    return path.read_text(encoding="utf-8").splitlines()
+
+
 def runs(name: str) -> list[Run]:
-    """The runs of one study, NAME-runs.csv."""
-    lines = (RESULTS / f"{name}-runs.csv").read_text(encoding="utf-8").splitlines()
+    """The runs of one study."""
+    lines = lines_of(name)
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def command(name: str) -> str:
-    first = (RESULTS / f"{name}-runs.csv").read_text(encoding="utf-8").splitlines()[0]
-    return first.removeprefix("# command: ")
+    return lines_of(name)[0].removeprefix("# command: ")
 
 
 def values(of: Iterable[Run], loss: Callable[[str], bool], measure: str, **where: str) -> dict[str, float]:
@@ -228,6 +233,35 @@ def printed_tables() -> list[str]:
     ]  # fmt: skip
 
 
+def first_steps(heading: str, name: str) -> list[str]:
+    """CIFAR-100 with SGD: what closes Adma's distance to CCE at a learning rate."""
+    found = runs(name)
+
+    def of(variant: str, loss: str) -> dict[str, float]:
+        return values(found, only(loss), "test_accuracy", variant=variant)
+
+    plain = "adma:a=0.3071"
+    rows = []
+    for rate in ("1e-3", "1e-2"):
+        base = f"lr_{rate}"
+        tried = [
+            ("CCE", base, "cce"),
+            ("Adma", base, plain),
+            ("Adma, normalised", base, f"{plain},normalize=true"),
+            ("Adma, scheduled", base, "adma:a=linear/0.01/0.3071,normalize=true"),
+            ("Adma, 10.5 times the rate", f"matched_{rate}", plain),
+        ]
+        for label, variant, loss in tried:
+            mine, cce = of(variant, loss), of(base, "cce")
+            if mine:
+                share = mean_words(mine) if len(mine) > 1 else f"{100 * next(iter(mine.values())):.2f} (1)"
+                against = "" if label == "CCE" else words(minus(mine, cce))
+                own = "" if label in ("CCE", "Adma") else words(minus(mine, of(base, plain)))
+                rows.append([rate, label, share, against, own])
+    heads = ["learning rate", "loss", "test accuracy, %", "minus CCE at this rate", "minus Adma as it is"]
+    return [f"### {heading}", "", *commands(name), *table(heads, rows)]
+
+
 def evidence() -> str:
     """The page's second half."""
     four = [
@@ -258,6 +292,7 @@ def evidence() -> str:
         *tuning("Choosing a, and what tuning on test adds", ["digits-table3-clean", "digits-sgd-table4-clean"]),
         *between("Division by lesion and by image", "ham-leak", "by_image", "by_lesion"),
         *between("Rectangular and square images", "ham-shape", "rectangular", "square"),
+        *first_steps("CIFAR-100 with SGD: the size of the first steps", "cifar100_sgd"),
     ]  # fmt: skip
     numbers = itertools.count(1)
     return "\n".join(f"### E{next(numbers)}. {line[4:]}" if line.startswith("### ") else line for line in lines)
