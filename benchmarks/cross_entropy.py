@@ -197,7 +197,7 @@ def main() -> None:
     print(about)
     if options.out:
         with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python benchmarks/cross_entropy.py --rounds {options.rounds}\n")
+            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
             writer = csv.DictWriter(file, fieldnames=COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

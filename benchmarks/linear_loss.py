@@ -229,7 +229,7 @@ def main() -> None:
     print(about)
     if options.out:
         with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python benchmarks/linear_loss.py --rounds {options.rounds}\n")
+            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
             writer = csv.DictWriter(file, fieldnames=list(table[0]))
             writer.writeheader()
             writer.writerows(table)

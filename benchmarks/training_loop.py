@@ -18,6 +18,7 @@ import math
 import multiprocessing
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -171,7 +172,7 @@ def main() -> None:
     print(about)
     if options.out:
         with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python benchmarks/training_loop.py --rounds {options.rounds}\n")
+            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
