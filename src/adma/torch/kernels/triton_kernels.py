@@ -12,19 +12,19 @@ import triton.language as tl
 
 from adma.torch.kernels.triton_math import exp_gap, log1p
 
-_LOWEST = tl.constexpr(-3.4028234663852886e38)  # below any float32; exp_gap of -inf from it is 0, not NaN
-_LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
+LOWEST = tl.constexpr(-3.4028234663852886e38)  # below any float32; exp_gap of -inf from it is 0, not NaN
+LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
 _BEFORE = tl.constexpr(-(1 << 30))  # a limit that no class is below
 
 
 @triton.jit
-def _row_terms(top, sum_others, true_logit):
+def row_terms(top, sum_others, true_logit):
     """The log-odds u against the true class: `log sum_{j != y} exp(z_j - z_y)`."""
     return top - true_logit + tl.log(sum_others)
 
 
 @triton.jit
-def _loss_terms(u, constants, PSI_SLOPE: tl.constexpr):
+def loss_terms(u, constants, PSI_SLOPE: tl.constexpr):
     """psi(t), slope(t) and 1 - p, at t = softplus(u)."""
     tail = tl.exp(-tl.abs(u))
     t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
@@ -33,7 +33,7 @@ def _loss_terms(u, constants, PSI_SLOPE: tl.constexpr):
 
 
 @triton.jit
-def _rate(weight, sum_others):
+def rate_of(weight, sum_others):
     """What exp(z_j - top) is multiplied by."""
     return tl.where(weight == 0.0, 0.0, weight / tl.where(sum_others == 0.0, 1.0, sum_others))
 
@@ -74,7 +74,7 @@ def _short_rows(tile, z, out, target, scale, rows, level, total, odds, inner, cl
     here = first * inner + second
     z_row = first * z_outer * UNIT + second * z_inner * UNIT
     out_row = first * out_outer * UNIT + second * out_inner * UNIT
-    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
+    lowest: tl.constexpr = LOWEST_64 if tl.float64 == WORK else LOWEST
     steps = (classes + (V - 1)) // V
     if FORWARD:
         place = tl.where(y >= 0, tl.where(y < classes, y, 0), 0)
@@ -94,12 +94,12 @@ def _short_rows(tile, z, out, target, scale, rows, level, total, odds, inner, cl
                 # what rounding a gap costs is less than the last place of the sum, in which its share falls faster
                 sum_others += tl.sum(exp_gap(x, higher[:, None], False), axis=1)
                 top = higher
-        u = _row_terms(top.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
+        u = row_terms(top.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
     else:
         top = tl.load(level + here, mask=live, other=0.0).to(WORK)
         sum_others = tl.load(total + here, mask=live, other=1.0)
         u = tl.load(odds + here, mask=live, other=0.0)
-    psi, slope, rest = _loss_terms(u, constants, PSI_SLOPE)
+    psi, slope, rest = loss_terms(u, constants, PSI_SLOPE)
     if FORWARD:
         tl.store(rows + here, tl.where(counts, psi, 0.0), mask=live)
         if not BACKWARD:
@@ -108,7 +108,7 @@ def _short_rows(tile, z, out, target, scale, rows, level, total, odds, inner, cl
             tl.store(odds + here, u, mask=live)
     if BACKWARD:
         weight = tl.where(counts, share.to(ROW) * slope * rest, 0.0)
-        rate = _rate(weight, sum_others).to(WORK)
+        rate = rate_of(weight, sum_others).to(WORK)
         weight = weight.to(WORK)
         tl.debug_barrier()  # out may be z: everything is read before anything is written
         if SINGLE and FORWARD:
@@ -182,7 +182,7 @@ def _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, clas
         shift = (z_row % V).to(tl.int32)
         z_row = z_row // V * V
         out_row = out_row // V * V
-    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
+    lowest: tl.constexpr = LOWEST_64 if tl.float64 == WORK else LOWEST
     held: tl.constexpr = HOLD * V
     size: tl.constexpr = A * V
     steps = tl.maximum(classes + shift - held + (size - 1), 0) // size
@@ -220,10 +220,10 @@ def _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, clas
         else:
             sum_others = tl.sum(partial * exp_gap(top, highest, EXACT), axis=0)
         sum_others = sum_others.to(ROW)
-        u = _row_terms(highest.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
+        u = row_terms(highest.to(ROW), sum_others, tl.where(place == y, true_logit, float("nan")))
     else:
         highest, sum_others, u = tl.load(level + here).to(WORK), tl.load(total + here), tl.load(odds + here)
-    psi, slope, rest = _loss_terms(u, constants, PSI_SLOPE)
+    psi, slope, rest = loss_terms(u, constants, PSI_SLOPE)
     if FORWARD:
         tl.store(rows + here, tl.where(counts, psi, 0.0))
         if not BACKWARD:
@@ -232,7 +232,7 @@ def _long_row(tile, z, out, target, scale, rows, level, total, odds, inner, clas
             tl.store(odds + here, u)
     if BACKWARD:
         weight = tl.where(counts, share.to(ROW) * slope * rest, 0.0)
-        rate = _rate(weight, sum_others).to(WORK)
+        rate = rate_of(weight, sum_others).to(WORK)
         tl.debug_barrier()  # out may be z: everything is read before anything is written
         if HOLD:
             if not FORWARD:

@@ -14,10 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from adma.torch.kernels.triton_math import exp_gap, log1p
-
-_LOWEST = tl.constexpr(-3.4028234663852886e38)  # as triton_kernels has it
-_LOWEST_64 = tl.constexpr(-1.7976931348623157e308)
+from adma.torch.kernels.triton_kernels import LOWEST, LOWEST_64, loss_terms, rate_of, row_terms
+from adma.torch.kernels.triton_math import exp_gap
 
 
 @triton.jit
@@ -25,7 +23,7 @@ def _part(tile, z, out, target, scale, rows, tops, sums, arrived, class_units, z
           constants, PSI_SLOPE: tl.constexpr, PARTS: tl.constexpr, WIDTH: tl.constexpr, A: tl.constexpr,
           V: tl.constexpr, UNIT: tl.constexpr, WORK: tl.constexpr, ROW: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
     classes = class_units * UNIT
-    lowest: tl.constexpr = _LOWEST_64 if tl.float64 == WORK else _LOWEST
+    lowest: tl.constexpr = LOWEST_64 if tl.float64 == WORK else LOWEST
     part_of = tl.arange(0, WIDTH)
     row = tile // PARTS + tl.program_id(0).to(tl.int64) * 0  # wide, of an int too: the interpreter has one here
     part = tile % PARTS
@@ -52,13 +50,10 @@ def _part(tile, z, out, target, scale, rows, tops, sums, arrived, class_units, z
     all_sums = tl.load(sums + row * PARTS + part_of, mask=known, other=0.0, cache_modifier=".cg")
     highest = tl.max(all_tops, axis=0)
     total = tl.sum(all_sums * exp_gap(all_tops, highest, EXACT), axis=0).to(ROW)
-    u = highest.to(ROW) - true_logit + tl.log(total)
-    tail = tl.exp(-tl.abs(u))  # t = softplus(u)
-    t = log1p(tail) + tl.where(u > 0.0, u, 0.0)
-    psi, slope = PSI_SLOPE(tl.where(u == u, t, u), constants)
-    one_minus_p = tl.where(u > 0.0, 1.0, tail) / (1.0 + tail)
-    weight = tl.where(counts, share.to(ROW) * slope * one_minus_p, 0.0)
-    rate = tl.where(weight == 0.0, 0.0, weight / tl.where(total == 0.0, 1.0, total)).to(WORK)
+    u = row_terms(highest.to(ROW), total, true_logit)
+    psi, slope, rest = loss_terms(u, constants, PSI_SLOPE)
+    weight = tl.where(counts, share.to(ROW) * slope * rest, 0.0)
+    rate = rate_of(weight, total).to(WORK)
     rate = rate * exp_gap(top, highest, EXACT)
     if part == 0:
         tl.store(rows + row, tl.where(counts, psi, 0.0).to(rows.dtype.element_ty))
