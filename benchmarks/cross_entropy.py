@@ -13,7 +13,6 @@ that keeps what was freed (MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_), as a lon
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -23,17 +22,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from table import finish
 from torch import Tensor
 
 import adma
 from adma import functional as AF
-from adma.bench import environment
 from adma.torch.kernels import native
 from adma.torch.kernels.native import library
 
@@ -191,16 +189,7 @@ def main() -> None:
         rows += json.loads(done.stdout)
     loaded = library.load()
     kernel = loaded if isinstance(loaded, str) else f"compiled kernel: {library.SETS[loaded.number]}"
-    hardware = environment.hardware("cpu")
-    about = f"{date.today()}; {hardware['processor']}, {hardware['cores']} cores; torch {torch.__version__}; "
-    about += f"{torch.get_num_threads()} threads; {kernel}; python {sys.version.split()[0]}"
-    print(about)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
-            writer = csv.DictWriter(file, fieldnames=COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+    finish(rows, options.out, kernel)
 
 
 if __name__ == "__main__":

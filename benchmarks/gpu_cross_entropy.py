@@ -12,17 +12,15 @@ float64 before anything is timed. `--sweep` times candidates for the launch plan
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from table import finish
 
 import adma
 from adma.torch.kernels import eager
@@ -299,19 +297,11 @@ def main() -> None:
     start = time.monotonic()
     import triton
 
-    about = f"{date.today()}; {torch.cuda.get_device_name()}; torch {torch.__version__}; triton {triton.__version__}; "
-    about += f"python {sys.version.split()[0]}"
-    print(about)
     if options.precompile:
         precompile(options)
         return
     table = sweep(options, start) if options.sweep else benchmark(options, start)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
-            writer = csv.DictWriter(file, fieldnames=list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+    finish(table, options.out, f"triton {triton.__version__}", device="cuda")
 
 
 if __name__ == "__main__":

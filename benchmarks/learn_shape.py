@@ -9,18 +9,16 @@ in shuffled order, warm; a figure is the median over the rounds of the ratio wit
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import torch
+from table import finish
 
 import adma
-from adma.bench import environment
 from adma.bench.models import build_model
 
 BATCH, EVERY = 64, 16  # the defaults of the bench and of the tuner
@@ -86,16 +84,7 @@ def main() -> None:
             rows.append(row)
             print(f"{model:>8} {row['images']:>8} {name:<10} {row['ratio']:.3f} [{row['min']:.3f}, {row['max']:.3f}]  "
                   f"{row['ms_a_step']:8.2f} ms a step", flush=True)  # fmt: skip
-    hardware = environment.hardware("cpu")
-    about = f"{date.today()}; {hardware['processor']}, {hardware['cores']} cores; torch {torch.__version__}; "
-    about += f"{torch.get_num_threads()} threads; Adam, batches of {BATCH}, a step of the shape every {EVERY} steps"
-    print(about)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python benchmarks/learn_shape.py --rounds {options.rounds}\n")
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    finish(rows, options.out, f"Adam, batches of {BATCH}, a step of the shape every {EVERY} steps")
 
 
 if __name__ == "__main__":

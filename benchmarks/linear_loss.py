@@ -13,7 +13,6 @@ installed: Liger-Kernel, cut-cross-entropy. "kernel" is the share of a call that
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import random
 import re
@@ -22,15 +21,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from table import finish
 from torch import nn
 
 from adma import functional as AF
-from adma.bench import environment
 from adma.torch import linear_walk
 
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
@@ -220,19 +218,7 @@ def main() -> None:
         table.append(row)
         print(f"{name:<32} {row['ratio']:6.3f}  [{row['min']:.3f}, {row['max']:.3f}]  kernel {row['kernel']:.3f}  "
               f"{row['milliseconds']:10.2f} ms  {row['mib_above_gradients']:8.1f} MiB", flush=True)  # fmt: skip
-    hardware = environment.hardware("cpu")
-    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{hardware['processor']}"
-    about = (
-        f"{date.today()}; {where}, {hardware['cores']} cores; torch {torch.__version__}; {options.threads} threads; "
-    )
-    about += f"{options.shape} {options.dtype}; python {sys.version.split()[0]}"
-    print(about)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
-            writer = csv.DictWriter(file, fieldnames=list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+    finish(table, options.out, f"{options.shape} {options.dtype}", device=options.device)
 
 
 if __name__ == "__main__":

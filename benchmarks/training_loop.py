@@ -13,15 +13,12 @@ images are summed.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import multiprocessing
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from table import finish
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from adma.bench import environment
 from adma.bench.data import Dataset
 from adma.bench.models import build_model
 from adma.bench.study import Cell, Setting
@@ -166,16 +163,7 @@ def main() -> None:
                 f"{row['speed']:6.2f} [{row['min']:.2f}, {row['max']:.2f}] times the plain loop",
                 flush=True,
             )
-    hardware = environment.hardware(options.device)
-    about = f"{date.today()}; {hardware.get('gpu', hardware['processor'])}, {hardware['cores']} cores; "
-    about += f"torch {torch.__version__}; {torch.get_num_threads()} threads; {options.images} images, batches of 64"
-    print(about)
-    if options.out:
-        with options.out.open("w", newline="") as file:
-            file.write(f"# {about}; python {' '.join(sys.argv)}\n")
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    finish(rows, options.out, f"{options.images} images, batches of 64", device=options.device)
 
 
 if __name__ == "__main__":
