@@ -46,5 +46,7 @@ def test_a_recorded_step_is_the_step(model, optimizer, monkeypatch):
     )
     cell = Cell(setting, "adma:a=0.26", 0)
     recorded, plain = (train(cell, data, device="cuda", record=record) for record in (True, False))
+    assert recorded.env["recorded"]
+    assert not plain.env["recorded"]
     np.testing.assert_allclose(recorded.epochs["train_loss"], plain.epochs["train_loss"], rtol=2e-2)
     assert recorded.final("test_accuracy") == pytest.approx(plain.final("test_accuracy"), abs=0.02)

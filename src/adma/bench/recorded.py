@@ -39,6 +39,24 @@ class RecordedStep:
             if "capturable" in group:
                 group["capturable"] = True
         weights, chance = copy.deepcopy(model.state_dict()), torch.cuda.get_rng_state(device)
+        try:
+            self._record(model, optimizer, weights, device)
+        finally:  # also if it failed half-way
+            _forget(model, optimizer, weights)
+            torch.cuda.set_rng_state(chance, device)
+
+    @classmethod
+    def attempt(
+        cls, step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, size: int, width: int, device: str
+    ) -> RecordedStep | None:
+        """A recording, or None if the step cannot be recorded: a loss of a user's may look at values."""
+        try:
+            return cls(step, model, optimizer, size, width, device)
+        except RuntimeError:
+            return None
+
+    def _record(self, model: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], device: str) -> None:
+        step = self._step
         with torch.cuda.device(device):
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
@@ -51,7 +69,6 @@ class RecordedStep:
             optimizer.zero_grad(set_to_none=True)
             with torch.cuda.graph(self._graph):
                 self._result = step(self._index, self._draws)
-        torch.cuda.set_rng_state(chance, device)
 
     def __call__(self, index: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """As the step; the result is overwritten by the next call."""

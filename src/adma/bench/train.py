@@ -127,8 +127,9 @@ def train(
         model.train()
         losses: list[Tensor] = []  # summed at the end, so that a GPU is not waited for
         correct = torch.zeros((), dtype=torch.int64, device=device)
-        if recording is None and recordable:
-            recording = RecordedStep(step, model, optimizer, setting.batch_size, draws.shape[1], device)
+        if recordable:
+            recording = RecordedStep.attempt(step, model, optimizer, setting.batch_size, draws.shape[1], device)
+            recordable = False
             torch.manual_seed(cell.stream_seed("dropout", epoch))
         for index in _batches(order.to(device), setting.batch_size):
             loss, right = (recording or step)(index, draws[index])
@@ -163,6 +164,7 @@ def train(
         "hardware": environment.hardware(device),
         "threads": torch.get_num_threads(),
         "device": device,
+        "recorded": recording is not None,
         "sizes": {part: len(y[part]) for part in y} | ({"held_out": len(held_out)} if shaping.learns else {}),
         "conditions": _conditions(dataset, split, labels),
         "shared": {
