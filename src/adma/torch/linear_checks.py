@@ -13,8 +13,8 @@ from adma.torch import checks
 from adma.torch.kernels import terms
 from adma.torch.kernels.choose import transforming
 
-# bytes of logits at a time. CPU: 512 rows of 32,000 classes in float32; 128 to 1024 such rows took the same time within
-# 10%, on two busy cores. Devices: about 900 rows of 131,072 classes in bfloat16
+# bytes of logits at a time. CPU: 512 rows of 32,000 classes in float32; 128 to 1024 such rows were not told apart on
+# two busy cores, whose times spread by a fifth. Devices: about 900 rows of 131,072 classes in bfloat16
 _BUDGET_CPU, _BUDGET_DEVICE = 64 << 20, 224 << 20
 # beyond so many chunks a half type's weight gradient is summed in float32: each sum rounds to the half type, and
 # 16 roundings of a growing sum are about twice the rounding of the result
