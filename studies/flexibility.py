@@ -22,8 +22,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adma.bench.result import DONE
 from adma.bench.statistics import Estimate, estimate, signed
-from adma.bench.store import DONE, Store
+from adma.bench.store import Store
 from adma.bench.study import Cell, Setting
 
 RESULTS = Path(__file__).parent / "results" / "2026-11-26-cpu"

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 if all went well; 1 if the study ended with failed cells; 2 for a mistake in what was asked; 130 after
-        Ctrl-C.
+        0 if all went well; 1 if the study ended with failed cells; 2 for a mistake in what was asked; 3 when the time
+        of --budget is over; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
@@ -207,11 +207,6 @@ def _add_tune(commands: Any) -> None:
     )  # fmt: skip
     add("--storage", metavar="URL", help="a database that Optuna knows (default: a journal file in --out)")
     add("--study", metavar="NAME", help="name of the search in the storage (default: from data and settings)")
-    add(
-        "--take-over",
-        action="store_true",
-        help="take over trials that a process of another machine left running",
-    )
     _add_training_options(tune)
     add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/tune-DATA-HASH)")
     _add_machine_options(tune)
@@ -390,6 +385,27 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--jobs", type=_positive, metavar="N", help="trainings at once (default: one a core, at most 8)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+    add(
+        "--budget", type=_duration, metavar="TIME",
+        help="stop by itself after this time, such as 90s, 30m or 2h, with a checkpoint of what is under way",
+    )  # fmt: skip
+    add(
+        "--checkpoint-every", type=_duration, default=60.0, metavar="TIME",
+        help="time from one checkpoint of a training to the next (default: 60s)",
+    )  # fmt: skip
+    add(
+        "--keep-checkpoints", action=argparse.BooleanOptionalAction,
+        help="keep the last state of each training, so that one with more epochs goes on from there (default: as long "
+        "as those of the run take less than 2 GiB)",
+    )  # fmt: skip
+    add(
+        "--hang-after", type=_duration, default=1800.0, metavar="TIME",
+        help="a training that gives no sign of life for this time is ended and tried once more (default: 30m)",
+    )  # fmt: skip
+    add(
+        "--take-over", action="store_true",
+        help="take over at once what a process of another machine left running; else that takes a minute",
+    )  # fmt: skip
 
 
 def _add_data(commands: Any) -> None:
@@ -444,6 +460,13 @@ def _above_zero(text: str) -> float:
 
 def _not_negative(text: str) -> float:
     return float(_number(text, float, lambda v: 0 <= v < float("inf"), "a number from 0"))
+
+
+def _duration(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    words = "a time above 0 such as 90s, 30m, 2h or 1d"
+    return unit * float(_number(number, float, lambda v: 0 < v < float("inf"), words))
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adma.bench.store import DONE, FAILED, Store
+from adma.bench.folder import Folder
+from adma.bench.result import DONE, FAILED
 from adma.cli import main
 
 ADMA = [sys.executable, "-m", "adma.cli"]
@@ -33,7 +34,7 @@ def rows_of(root: Path) -> dict[str, dict[str, list[float]]]:
     """Every finished cell's numbers, but for the clock."""
     return {
         f"{c.cell.loss}/{c.cell.seed}": {k: list(map(repr, v)) for k, v in c.epochs.items() if k != "seconds"}  # type: ignore[misc]
-        for c in Store(root).results().cells
+        for c in Folder(root).results().cells
         if c.status == DONE
     }
 
@@ -161,7 +162,7 @@ def test_a_worker_that_is_killed_costs_one_cell_and_says_so(tmp_path: Path) -> N
         check=False,
     )  # fmt: skip
     assert run.returncode == 1
-    statuses = [c.status for c in Store(tmp_path / "out").results().cells]
+    statuses = [c.status for c in Folder(tmp_path / "out").results().cells]
     assert statuses == [FAILED, DONE, DONE, DONE]
     assert "SIGKILL" in run.stderr
     assert "SIGKILL" in run.stdout.replace("\n", " ")

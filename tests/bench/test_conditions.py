@@ -12,9 +12,10 @@ import pytest
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder, Results
 from adma.bench.loading import held_out_of, labels_of, split_of
+from adma.bench.result import DONE, CellResult
 from adma.bench.statistics import check_fairness
-from adma.bench.store import DONE, CellResult, Results, Store
 from adma.bench.study import Cell, Setting, Study
 from adma.bench.train import train
 from adma.cli import main
@@ -233,7 +234,7 @@ def test_a_document_has_conditions_as_variants_and_the_command_line_may_replace_
     assert main(["run", str(study), "--jobs", "1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "40% of the training and validation labels are false, symmetric" in printed
-    plan, _ = Store(out).plan("noise")
+    plan, _ = Folder(out).plan("noise")
     by_variant = {entry.variant: entry.study.setting for entry in plan.entries}
     assert [s.label_noise for s in by_variant.values()] == ["none", "0.4:symmetric", "none"]
     assert {s.train_size for s in by_variant.values()} == {100}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from adma.bench.effects import claims, effects, role_of
-from adma.bench.store import DONE, FAILED, CellResult, Results
+from adma.bench.folder import Results
+from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Entry, Setting, Study
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Began, Event, Finished
+from adma.bench.engines import Began, Event, Finished, Waited
 from adma.bench.engines.local import LocalEngine
-from adma.bench.store import DONE, FAILED
+from adma.bench.result import DONE, FAILED
 from adma.bench.study import Cell, Setting
 
 SETTING = Setting("digits", "", model="mlp", epochs=1, train_size=40, eval_size=50)
@@ -60,9 +60,10 @@ def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
     assert not any(process.is_alive() for process in processes)
 
 
-def test_a_supply_that_waits_for_nothing_is_an_error_and_no_deadlock() -> None:
-    with pytest.raises(RuntimeError, match="nothing is being trained"):
-        list(LocalEngine(digits, jobs=1, threads=1).run(iter([None])))
+def test_a_supply_that_waits_for_others_is_asked_again() -> None:
+    answers = iter([None, None])
+    events = list(LocalEngine(digits, jobs=1, threads=1).run(answers))
+    assert events == [Waited(), Waited()]
 
 
 def test_an_error_of_the_supply_ends_the_workers_and_reaches_the_caller() -> None:

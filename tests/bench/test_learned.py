@@ -13,8 +13,9 @@ import pytest
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
 from adma.bench.loading import held_out_of, split_of
-from adma.bench.store import DONE, Store
+from adma.bench.result import DONE
 from adma.bench.study import Cell, Setting
 from adma.bench.train import train
 
@@ -88,7 +89,7 @@ def test_compare_learns_and_stores_what_it_learned(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "adma:a=learn" in done.stdout
-    results = Store(tmp_path).results()
+    results = Folder(tmp_path).results()
     learned = results.of("adma:a=learn")
     assert all(len(c.trace["a"]) > 2 for c in learned)
     assert not any(c.trace for c in results.of("cce"))

@@ -11,8 +11,9 @@ import pytest
 from adma.bench import paper
 from adma.bench.data.known import KNOWN
 from adma.bench.errors import BenchError
+from adma.bench.folder import Results
 from adma.bench.printed import PRINTED, TABLES
-from adma.bench.store import DONE, FAILED, CellResult, Results
+from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Setting, Study
 from adma.bench.studyfile import read_study, tasks
 

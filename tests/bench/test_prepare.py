@@ -13,9 +13,9 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
+from adma.bench.folder import Folder
 from adma.bench.loading import Loader, split_of
 from adma.bench.prepare import Prepared, Refused, Where, check_task, make_study, prepare
-from adma.bench.store import Store
 from adma.bench.study import Cell, Entry, Plan, Setting, Study
 from adma.bench.studyfile import Task
 
@@ -205,7 +205,7 @@ def test_plans_share_a_folder_and_come_back_as_they_were(tmp_path: Path) -> None
     setting = Setting("digits", "0123456789abcdef")
     first = Plan("one", (Entry("digits/a", Study(setting, ("cce",), (0, 1)), "digits", "a"),))
     second = Plan("two", (Entry("digits", Study(replace(setting, lr=0.1), ("mse",), (0,)), "digits"),))
-    store = Store(tmp_path / "s")
+    store = Folder(tmp_path / "s")
     store.open_plan(first, about={"scale": "smoke"})
     store.open_plan(second, about={})
     assert store.plan("one") == (first, {"scale": "smoke"})
@@ -215,7 +215,7 @@ def test_plans_share_a_folder_and_come_back_as_they_were(tmp_path: Path) -> None
     with pytest.raises(BenchError, match="no plan 'three'"):
         store.plan("three")
     with pytest.raises(BenchError, match="not empty and holds no study"):
-        Store(tmp_path).open_plan(first, about={})
+        Folder(tmp_path).open_plan(first, about={})
     (tmp_path / "s/plans/one.json").write_text("{}")
     with pytest.raises(BenchError, match="cannot be read as a plan"):
         store.plan("one")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adma.bench.folder import Results
 from adma.bench.probabilities import KINDS, MEASURES, probabilities
+from adma.bench.result import CellResult
 from adma.bench.statistics import METRICS, summarise
-from adma.bench.store import CellResult, Results
 from adma.bench.study import Setting, Study
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from adma.bench.progress import LiveLine, PlainLines
-from adma.bench.store import DONE, FAILED, CellResult
+from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Cell, Setting
 
 MNIST = Setting("mnist", "h1")

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adma.bench.folder import Folder
 from adma.bench.printed import PRINTED
-from adma.bench.store import DONE, Store
+from adma.bench.result import DONE
 
 ADMA = [sys.executable, "-m", "adma.cli"]
 DATA = os.environ.get("ADMA_DATA", "")
@@ -48,7 +49,7 @@ def lines(path: Path) -> list[dict[str, str]]:
 
 def numbers(root: Path, name: str) -> dict[str, list[list[str]]]:
     """Every finished cell's rows, but for the clock."""
-    store = Store(root)
+    store = Folder(root)
     plan, _ = store.plan(name)
     found = {}
     for cell in plan.cells():

@@ -15,9 +15,10 @@ from adma.bench import paper
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder, Results
 from adma.bench.prepare import canonical_losses
+from adma.bench.result import DIVERGED, DONE, CellResult
 from adma.bench.shaping import Shaping, known_here
-from adma.bench.store import DIVERGED, DONE, CellResult, Results, Store
 from adma.bench.study import Cell, Setting, Study
 from adma.bench.train import train
 from adma.cli import main
@@ -92,7 +93,7 @@ def test_a_training_that_diverges_keeps_its_trace_so_far(digits: Dataset) -> Non
 
 def test_the_store_keeps_the_trace(tmp_path: Path, digits: Dataset) -> None:
     study = Study(cell(digits, "cce").setting, ("adma:a=linear/0.1/0.2", "cce"), (0,))
-    store = Store(tmp_path)
+    store = Folder(tmp_path)
     store.open(study, about={})
     trace = {"step": np.arange(3), "epoch": np.array([0, 0.5, 1]), "a": np.array([0.1, 0.15, 0.2])}
     moving, fixed = study.cells()
@@ -144,7 +145,7 @@ def test_compare_trains_with_a_schedule_and_reports_it(tmp_path: Path) -> None:
     spec = "adma:a=linear/0.01/0.4,normalize=true"
     quick = ["digits", "--model", "mlp", "--epochs", "1", "--train-size", "200", "--seeds", "1", "--jobs", "1"]
     assert main(["compare", *quick, "--loss", "cce", "--loss", spec, "--out", str(tmp_path / "out")]) == 0
-    results = Store(tmp_path / "out").results()
+    results = Folder(tmp_path / "out").results()
     trace = results.of(spec)[0].trace
     assert (trace["a"][0], trace["a"][-1]) == (0.01, 0.4)
     page = (tmp_path / "out" / "report.html").read_text()

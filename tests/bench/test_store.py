@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adma.bench import store as store_module
+from adma.bench import whole
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
 from adma.bench.owner import Owner, me, parse
-from adma.bench.store import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult, Store
+from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult
 from adma.bench.study import Setting, Study
 
 STUDY = Study(Setting("digits", "0123456789abcdef", epochs=2), ("cce", "mse"), (0, 1))
@@ -27,13 +28,13 @@ def result(cell_index: int = 0, status: str = DONE) -> CellResult:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    opened = Store(tmp_path / "out")
+def store(tmp_path: Path) -> Folder:
+    opened = Folder(tmp_path / "out")
     opened.open(STUDY, about={"command": "adma compare digits"})
     return opened
 
 
-def test_what_is_written_is_read_back(store: Store) -> None:
+def test_what_is_written_is_read_back(store: Folder) -> None:
     store.write(result())
     back = store.read(STUDY.cells()[0])
     assert (back.status, back.reason, back.seconds, back.env) == (DONE, "why", 1.5, {"shared": {"split": "x"}})
@@ -43,23 +44,23 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert store.results().about == {"command": "adma compare digits"}
 
 
-def test_nan_values_survive(store: Store) -> None:
+def test_nan_values_survive(store: Folder) -> None:
     epochs = {**result().epochs, "test_ece_posterior": np.array([np.nan, np.nan])}
     store.write(CellResult(STUDY.cells()[0], DONE, epochs=epochs))
     assert np.isnan(store.read(STUDY.cells()[0]).epochs["test_ece_posterior"]).all()
 
 
-def test_a_cell_that_ran_again_replaces_the_failed_one(store: Store) -> None:
+def test_a_cell_that_ran_again_replaces_the_failed_one(store: Folder) -> None:
     store.write(result(status=FAILED))
     store.write(result(status=DIVERGED))
     assert store.read(STUDY.cells()[0]).status == DIVERGED
 
 
-def test_a_crash_while_writing_leaves_no_cell(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_writing_leaves_no_cell(store: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_module.pq, "write_table", full)
+    monkeypatch.setattr(whole.os, "fsync", full)
     with pytest.raises(BenchError, match="no space left"):
         store.write(result())
     assert store.read(STUDY.cells()[0]).status == MISSING
@@ -73,9 +74,8 @@ def part_of(who: Owner) -> str:
 DEAD = Owner(me().host, 2**22 + 1, "x")  # above the greatest process number
 
 
-def test_what_dead_processes_left_half_made_is_swept_by_the_next_run(store: Store) -> None:
+def test_what_dead_processes_left_half_made_is_swept_by_the_next_run(store: Folder) -> None:
     (store.cells_dir / part_of(DEAD)).mkdir()
-    (store.cells_dir / ".claim-key").write_text(str(DEAD))
     old = store.cells_dir / part_of(Owner("elsewhere", 1, "x"))
     old.mkdir()
     os.utime(old, (0, 0))
@@ -83,13 +83,12 @@ def test_what_dead_processes_left_half_made_is_swept_by_the_next_run(store: Stor
     assert list(store.cells_dir.iterdir()) == []
 
 
-def test_what_a_living_process_is_making_is_left_alone(store: Store) -> None:
+def test_what_a_living_process_is_making_is_left_alone(store: Folder) -> None:
     mine, away = store.cells_dir / part_of(me()), store.cells_dir / part_of(Owner("elsewhere", 1, "x"))
     mine.mkdir()
     away.mkdir()
-    (store.cells_dir / ".claim-key").write_text(str(me()))
     store.open(STUDY, about={})
-    assert len(list(store.cells_dir.iterdir())) == 3
+    assert len(list(store.cells_dir.iterdir())) == 2
 
 
 def test_a_process_whose_number_was_given_to_another_is_dead() -> None:
@@ -100,7 +99,7 @@ def test_a_process_whose_number_was_given_to_another_is_dead() -> None:
     assert parse("nobody") is None
 
 
-def test_a_cell_that_another_process_has_just_finished_stays(store: Store) -> None:
+def test_a_cell_that_another_process_has_just_finished_stays(store: Folder) -> None:
     store.write(result())
     path = store.cells_dir / STUDY.cells()[0].key / "status.json"
     before = path.stat().st_ino
@@ -110,7 +109,7 @@ def test_a_cell_that_another_process_has_just_finished_stays(store: Store) -> No
     assert [p.name for p in store.cells_dir.iterdir()] == [STUDY.cells()[0].key]
 
 
-def test_processes_may_write_the_same_cells_at_once(store: Store) -> None:
+def test_processes_may_write_the_same_cells_at_once(store: Folder) -> None:
     context = multiprocessing.get_context("fork")
     some = [context.Process(target=write_often, args=(store,)) for _ in range(4)]
     for process in some:
@@ -122,40 +121,49 @@ def test_processes_may_write_the_same_cells_at_once(store: Store) -> None:
     assert not list(store.cells_dir.glob(".*"))
 
 
-def write_often(store: Store) -> None:
+def write_often(store: Folder) -> None:
     for index in range(4):
         for status in (FAILED, FAILED, DONE):
             store.write(result(index, status))
 
 
-def test_a_cell_is_claimed_by_one_process_and_free_when_that_has_ended(store: Store) -> None:
-    cell = STUDY.cells()[0]
-    assert store.claim(cell) is None
-    assert store.claim(cell) is None  # this process has it already
-    path = store.cells_dir / f".claim-{cell.key}"
-    other = Owner("elsewhere", 1, "x")
-    path.write_text(str(other))
-    assert store.claim(cell) == other
-    store.release(cell)  # not ours
-    assert store.claim(cell) == other
-    assert store.claim(cell, take_over=True) is None
-    path.write_text(str(DEAD))
-    assert store.claim(cell) is None
-    store.release(cell)
-    assert not path.exists()
-
-
 @pytest.mark.parametrize("file", ["status.json", "env.json", "epochs.parquet"])
-def test_a_damaged_cell_is_told_and_counts_as_failed(store: Store, file: str) -> None:
+def test_a_damaged_cell_is_told_and_counts_as_failed(store: Folder, file: str) -> None:
     store.write(result())
     path = store.cells_dir / STUDY.cells()[0].key / file
     path.write_bytes(path.read_bytes()[:10])
     back = store.read(STUDY.cells()[0])
     assert back.status == FAILED
     assert "cannot be read" in back.reason
+    (line,) = store.set_aside_broken(STUDY.cells())
+    assert "runs again" in line
+    assert store.read(STUDY.cells()[0]).status == MISSING
+    (kept,) = (store.root / "set-aside").iterdir()
+    assert {p.name for p in kept.iterdir()} >= {"status.json", "env.json", "epochs.parquet"}
 
 
-def test_another_study_is_refused_unless_resumed(store: Store) -> None:
+def test_a_single_changed_bit_is_found_by_its_checksum(store: Folder) -> None:
+    store.write(result())
+    path = store.cells_dir / STUDY.cells()[0].key / "epochs.parquet"
+    content = bytearray(path.read_bytes())
+    at = content.find(np.array([1.0, 2.0]).tobytes())
+    assert at > 0  # a number that no parser would object to
+    content[at + 2] ^= 1
+    path.write_bytes(content)
+    assert "checksum" in store.read(STUDY.cells()[0]).reason
+
+
+def test_a_cell_of_an_earlier_version_without_checksums_is_read(store: Folder) -> None:
+    store.write(result())
+    path = store.cells_dir / STUDY.cells()[0].key / "status.json"
+    status = json.loads(path.read_text())
+    del status["files"]
+    path.write_text(json.dumps(status))
+    assert store.read(STUDY.cells()[0]).status == DONE
+    assert store.set_aside_broken(STUDY.cells()) == []
+
+
+def test_another_study_is_refused_unless_resumed(store: Folder) -> None:
     store.write(result())
     other = replace(STUDY, setting=replace(STUDY.setting, epochs=3))
     with pytest.raises(BenchError, match=r"epochs: 2 there, 3 now"):
@@ -169,7 +177,7 @@ def test_another_study_is_refused_unless_resumed(store: Store) -> None:
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(BenchError, match="holds no study"):
-        Store(tmp_path).open(STUDY, about={}, resume=True)
+        Folder(tmp_path).open(STUDY, about={}, resume=True)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -177,15 +185,15 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_study_file_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "study.json").write_text(content)
     with pytest.raises(BenchError, match="cannot be read as a study"):
-        Store(tmp_path).results()
+        Folder(tmp_path).results()
 
 
 def test_no_study_is_told(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="holds no study"):
-        Store(tmp_path / "nothing").results()
+        Folder(tmp_path / "nothing").results()
 
 
-def test_files_are_json_and_parquet_only(store: Store) -> None:
+def test_files_are_json_and_parquet_only(store: Folder) -> None:
     store.write(result())
     names = {p.name for p in (store.cells_dir / STUDY.cells()[0].key).iterdir()}
     assert names == {"config.json", "env.json", "epochs.parquet", "status.json"}

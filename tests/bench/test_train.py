@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
+from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
 from adma.bench.train import _batches, _normalisation, train
 
@@ -67,9 +67,11 @@ def test_a_diverged_training_is_a_result_with_its_reason(digits: Dataset) -> Non
 
 
 def test_epochs_are_told_as_they_end(digits: Dataset) -> None:
-    heard: list[int] = []
-    train(cell(digits, epochs=3), digits, on_epoch=heard.append)
-    assert heard == [1, 2, 3]
+    heard: list[tuple[int, float]] = []
+    result = train(
+        cell(digits, epochs=3), digits, on_epoch=lambda number, row: heard.append((number, row["test_accuracy"]))
+    )  # fmt: skip
+    assert heard == list(zip([1, 2, 3], result.epochs["test_accuracy"], strict=True))
 
 
 def test_vectors_train_with_the_mlp() -> None:

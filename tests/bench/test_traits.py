@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from adma.bench.errors import BenchError
-from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, CellResult, Results
+from adma.bench.folder import Results
+from adma.bench.result import DIVERGED, DONE, FAILED, MISSING, CellResult
 from adma.bench.study import Setting, Study
 from adma.bench.traits import TRAITS, Trait, measure, traits
 

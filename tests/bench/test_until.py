@@ -18,9 +18,10 @@ import pytest
 
 from adma.bench.engines import Began, Finished
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
 from adma.bench.progress import Counter
+from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
 from adma.bench.statistics import BETTER, EQUIVALENT, UNDECIDED, WORSE, summarise, watch
-from adma.bench.store import COLUMNS, DIVERGED, DONE, FAILED, CellResult, Store
 from adma.bench.study import Setting, Study
 from adma.bench.until import Look, Steps, run_until_decided
 from adma.cli import main
@@ -66,8 +67,10 @@ def drawn(means: dict[str, float], spread: float = 0.004) -> Callable:
     return accuracy
 
 
-def go(root: Path, engine: Instant, steps: Steps, losses=LOSSES, rope: float | None = None) -> tuple[Store, list[Look]]:
-    store, looks = Store(root), []
+def go(
+    root: Path, engine: Instant, steps: Steps, losses=LOSSES, rope: float | None = None
+) -> tuple[Folder, list[Look]]:
+    store, looks = Folder(root), []
     study = Study(Setting("d", "h"), losses, tuple(range(steps.max_seeds)))
     run_until_decided(
         study, steps, store, engine, about={"until_decided": asdict(steps)}, baseline="cce", rope=rope,
@@ -124,7 +127,7 @@ def test_the_same_call_goes_on_after_a_kill_and_looks_the_same(tmp_path: Path) -
     first = Instant(dies)
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "o", first, steps)
-    assert Store(tmp_path / "o").study().seeds == tuple(range(5))  # one study, whose seeds grew
+    assert Folder(tmp_path / "o").study().seeds == tuple(range(5))  # one study, whose seeds grew
     second = Instant(accuracy)
     store, looks = go(tmp_path / "o", second, steps)
     assert [look.words for look in looks] == [look.words for look in expected]
@@ -132,7 +135,7 @@ def test_the_same_call_goes_on_after_a_kill_and_looks_the_same(tmp_path: Path) -
     third = Instant(accuracy)
     go(tmp_path / "o", third, steps)
     assert third.ran == []
-    assert store.study().seeds == Store(tmp_path / "whole").study().seeds
+    assert store.study().seeds == Folder(tmp_path / "whole").study().seeds
 
 
 def test_a_loss_that_always_diverges_is_named_and_not_waited_for(tmp_path: Path) -> None:
@@ -182,7 +185,7 @@ def test_the_number_of_seeds_at_each_look() -> None:
 
 
 def test_a_study_that_grew_is_the_same_study_only_for_until_decided(tmp_path: Path) -> None:
-    store = Store(tmp_path / "o")
+    store = Folder(tmp_path / "o")
     study = Study(Setting("d", "h"), LOSSES, (0, 1, 2))
     more = replace(study, seeds=(0, 1, 2, 3, 4))
     store.open(study, about={}, grows=True)
@@ -241,7 +244,7 @@ def test_the_command_looks_resumes_after_a_kill_and_reports_the_sequence(
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    before = {c.cell.key for c in Store(tmp_path / "o").results().cells if c.status == DONE}
+    before = {c.cell.key for c in Folder(tmp_path / "o").results().cells if c.status == DONE}
     assert len(before) >= 4
     run = adma(*command, "--out", "o", cwd=tmp_path)
     assert run.returncode == 0, run.stderr

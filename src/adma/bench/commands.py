@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from adma import __version__
-from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
+from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
-from adma.bench.engines.local import LocalEngine
 from adma.bench.errors import BenchError
+from adma.bench.folder import UNTIL_DECIDED, Folder, Results
 from adma.bench.loading import Loader
+from adma.bench.machine import conduct_of, ending, machine_of
 from adma.bench.models import check_model
 from adma.bench.prepare import canonical_losses, describe, make_study
 from adma.bench.probabilities import probabilities
@@ -27,10 +28,9 @@ from adma.bench.report.html import write_report
 from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
-from adma.bench.run import run_cells
+from adma.bench.run import OutOfTimeError, run_cells
 from adma.bench.statistics import BETTER, Comparison, summarise
 from adma.bench.statistics.summary import baseline_of
-from adma.bench.store import UNTIL_DECIDED, Results, Store
 from adma.bench.studyfile import Task
 from adma.bench.until import Steps, run_until_decided
 
@@ -47,7 +47,7 @@ def compare(options: argparse.Namespace) -> int:
     """Train every loss with every seed, print the comparison, write the report.
 
     Returns:
-        0; 1 if a cell failed; INTERRUPTED.
+        0; 1 if a cell failed; INTERRUPTED; OUT_OF_TIME.
 
     Raises:
         BenchError: a mistake in the options or the data.
@@ -75,11 +75,10 @@ def compare(options: argparse.Namespace) -> int:
     if steps is not None and len(losses) < 2:
         raise BenchError("--until-decided: there is no loss to hold against the baseline; name a second --loss")
     check_model(setting.model, dataset.sample_shape, dataset.num_classes)
-    device = usable_device(options.device)
-    jobs, threads = jobs_and_threads(options.jobs, device, len(study.cells()))
+    machine = machine_of(options, len(study.cells()))
     until = "" if steps is None else "-until-decided"
     root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"
-    store = Store(root)
+    store = Folder(root)
     about = {
         "command": options.command_line,
         "adma_version": __version__,
@@ -96,16 +95,16 @@ def compare(options: argparse.Namespace) -> int:
             f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {dataset.num_classes} classes; "
             f"train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}\n"
             f"{len(losses)} losses x {options.seeds} seeds{_more(steps)}, {setting.epochs} epochs of {setting.model} "
-            f"with {setting.optimizer}, {jobs} at a time; results in {root}"
+            f"with {setting.optimizer}, {machine.jobs} at a time; results in {root}"
         )
     )
     for note in (*dataset.notes, *notes):
         console.print(Text(f"note: {note}", style="yellow" if note.startswith("WARNING") else ""), soft_wrap=True)
-    loader = Loader({dataset.fingerprint: source})
-    engine = LocalEngine(loader, jobs=jobs, threads=threads, device=device)
+    engine = machine.engine(Loader({dataset.fingerprint: source}), root)
+    conduct = conduct_of(options)
     try:
         if steps is None:
-            run_cells(study.cells(), store, engine, display(console_for(stderr=True)))
+            run_cells(study.cells(), store, engine, display(console_for(stderr=True)), conduct)
         else:
             run_until_decided(
                 whole,
@@ -116,19 +115,21 @@ def compare(options: argparse.Namespace) -> int:
                 baseline=baseline,
                 rope=rope,
                 display=lambda: display(console_for(stderr=True)),
+                conduct=conduct,
                 looked=lambda look: console.print(Text(printable(look.words)), soft_wrap=True),
             )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutOfTimeError) as stop:
+        word, code = ending(stop)
         results = store.results()
         done = sum(c.status != "missing" for c in results.cells)
         write_report(results, _summary(results, MEASURE), root / "report.html")
         console.print(
             Text(
-                f"Interrupted: {done} of {len(results.cells)} runs are kept in {root}, with a report of them; run the "
+                f"{word}: {done} of {len(results.cells)} runs are kept in {root}, with a report of them; run the "
                 "same command again to continue."
             )
         )
-        return INTERRUPTED
+        return code
     results = store.results()
     _show(console, results, root)
     return 1 if any(c.status == "failed" for c in results.cells) else 0
@@ -143,13 +144,13 @@ def tune(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Print what a results folder holds, a comparison or a search, and write its report again."""
-    if Store(options.dir).holds_search:
+    if Folder(options.dir).holds_search:
         from adma.bench import tune as search
 
         return search.report(options.dir)
     baseline = canonical_losses([options.baseline])[0] if options.baseline else None
     rope = _rope(options.rope, options.metric)
-    _show(console_for(), Store(options.dir).results(), options.dir, options.metric, baseline, rope)
+    _show(console_for(), Folder(options.dir).results(), options.dir, options.metric, baseline, rope)
     return 0
 
 

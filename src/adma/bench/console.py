@@ -11,6 +11,7 @@ from adma.bench import environment
 from adma.bench.errors import BenchError
 
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+OUT_OF_TIME = 3  # --budget was over before all was done
 
 
 def console_for(*, stderr: bool = False) -> Console:

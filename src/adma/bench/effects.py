@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from adma.bench.folder import Results
 from adma.bench.printed import DATASET_TITLES, FIRST_EPOCH_MNIST, LOW_RATE, RESNET34, ROLE_TITLES, ROLES, SPLIT
 from adma.bench.report.replay import Effect
+from adma.bench.result import DONE
 from adma.bench.statistics import Estimate, estimate, signed
-from adma.bench.store import DONE, Results
 from adma.bench.study import Entry
 from adma.bench.traits import measure
 

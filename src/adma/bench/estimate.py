@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from adma.bench.data import augment
+from adma.bench.engines.work import out_of_memory
 from adma.bench.errors import BenchError
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
@@ -95,8 +96,6 @@ def _finished(step: Callable[[], None], device: str) -> None:
 def _in_words(error: RuntimeError | MemoryError) -> str:
     """The error's first line, and what helps where memory ran out."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    no_memory |= "allocate" in reason and "memory" in reason  # on a CPU torch says it in a RuntimeError
-    if not no_memory:
+    if not out_of_memory(error):
         return reason
     return f"out of memory ({reason}); try a smaller --batch-size, --image-size or --model (or so in the study's file)"

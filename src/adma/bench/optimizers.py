@@ -6,6 +6,7 @@ Defaults are the paper's or torch's. A spec's canonical spelling leaves them out
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,11 @@ def canonical_schedule(text: str) -> str:
     return _options.format_spec(*_options.parse(_SCHEDULE, text, SCHEDULES))
 
 
+def depends_on_length(text: str) -> bool:
+    """Whether the rates of a schedule depend on how long the whole training is."""
+    return isinstance(_options.parse(_SCHEDULE, text, SCHEDULES)[1], Cosine)
+
+
 class Schedule:
     """Changes the learning rates of an optimizer's groups as training goes on. Made by `make_schedule`."""
 
@@ -158,10 +164,12 @@ class Schedule:
 
     def step_epoch(self, val_accuracy: float) -> None:
         """After each epoch; an accuracy that is NaN has not risen."""
-        if isinstance(self._options, Step):
-            self._scheduler.step()
-        elif isinstance(self._options, Plateau):
-            self._scheduler.step(val_accuracy)
+        with warnings.catch_warnings():  # torch misses the optimizer's steps if they were another process's
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+            if isinstance(self._options, Step):
+                self._scheduler.step()
+            elif isinstance(self._options, Plateau):
+                self._scheduler.step(val_accuracy)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: plain values, the rates among them."""
@@ -177,9 +185,10 @@ class Schedule:
         """Go on from a state; sets the optimizer's rates too.
 
         Raises:
-            ValueError: the state is of another schedule.
+            ValueError: the state is of another schedule, or of another length where the rates depend on it.
         """
-        if (state["spec"], state["total"]) != (self.spec, self._total):
+        other_length = isinstance(self._options, Cosine) and state["total"] != self._total
+        if state["spec"] != self.spec or other_length:
             raise ValueError(
                 f"the state is of {state['spec']!r} over {state['total']} steps, "
                 f"this is {self.spec!r} over {self._total}"

@@ -15,6 +15,7 @@ from adma.bench.data.conditions import NONE
 from adma.bench.data.known import KNOWN
 from adma.bench.effects import claims, effects, role_of
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder, Results
 from adma.bench.overall import of_ours, of_printed
 from adma.bench.prepare import Prepared, Readiness, Refused
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, PRINTED, ROLES, TABLES, PrintedRow
@@ -26,12 +27,12 @@ from adma.bench.report.replay import PAPER_SCALE, Replay, ReplayCell, ReplayRow
 from adma.bench.report.replay_html import replay_html
 from adma.bench.report.replay_tables import csv_text, effect_table, effects_csv, replay_csv, replay_latex, replay_table
 from adma.bench.report.shape_figures import shape_traces
-from adma.bench.report.text import write_whole
 from adma.bench.report.trait_tables import trait_table
+from adma.bench.result import DONE
 from adma.bench.statistics import summarise
-from adma.bench.store import DONE, Results, Store
 from adma.bench.study import Setting
 from adma.bench.studyfile import StudyFile
+from adma.bench.whole import write_whole
 
 MEASURE = "test_accuracy"  # the part that is reported; nothing was chosen on it but by --protocol paper
 _PROTOCOL_WORDS = {
@@ -57,7 +58,7 @@ class Outcome:
     name: str
     study: StudyFile
     ready: Readiness
-    store: Store
+    store: Folder
     about: Mapping[str, Any]
 
     @property

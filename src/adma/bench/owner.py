@@ -13,8 +13,8 @@ from pathlib import Path
 class Owner:
     """A process of some machine.
 
-    started: tells it from a later process with the same number (Linux: machine start and time since); "" where the
-        system does not say.
+    started: tells it from a later process with the same number (Linux: start of the machine, namespace of process
+        numbers, time since); "" where the system does not say.
     """
 
     host: str
@@ -26,12 +26,15 @@ class Owner:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it still runs; None if it is of another machine, where nobody here can look."""
+        """Whether it still runs; None if it is of another machine or container, where nobody here can look."""
         mine = me()
         if self.host != mine.host:
             return None
         if self == mine:
             return True
+        boot, space, _ = _pieces(self.started)
+        if boot == _pieces(mine.started)[0] and space != _pieces(mine.started)[1]:
+            return None  # a container with this one's name
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -62,6 +65,13 @@ def _started(pid: int) -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return f"{boot}.{fields[19]}" if fields[0] != "Z" else "ended"  # a zombie has ended
+        space = os.stat("/proc/self/ns/pid").st_ino
+        return f"{boot}.{space}.{fields[19]}" if fields[0] != "Z" else "ended"  # a zombie has ended
     except (OSError, IndexError):
         return ""
+
+
+def _pieces(started: str) -> tuple[str, str, str]:
+    boot, _, rest = started.partition(".")
+    space, _, ticks = rest.partition(".")
+    return boot, space, ticks

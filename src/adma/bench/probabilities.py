@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adma.bench.folder import Results
+from adma.bench.result import DONE, CellResult
 from adma.bench.statistics import Estimate, estimate
-from adma.bench.store import DONE, CellResult, Results
 
 MEASURES = ("nll", "brier", "ece")
 KINDS: Mapping[str, str] = {"softmax": "", "recovered": "_posterior", "scaled": "_scaled"}  # -> suffix of a column

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from adma.bench.store import DONE, CellResult
+from adma.bench.result import DONE, CellResult
 from adma.bench.study import Cell, Setting
 
 
@@ -21,11 +21,29 @@ class Display(Protocol):
 
     def start(self, cells: list[Cell], kept: int, jobs: int) -> None: ...
 
+    def expect(self, cells: int, epochs: int) -> None: ...
+
     def epoch(self, cell: Cell, number: int) -> None: ...
 
     def begin(self, cell: Cell) -> None: ...
 
     def end(self, result: CellResult) -> None: ...
+
+    def stopped(self, cell: Cell) -> None: ...
+
+    def elsewhere(self, cell: Cell) -> None: ...
+
+    def say(self, words: str) -> None: ...
+
+    def say_once(self, words: str) -> None: ...
+
+    @property
+    def total(self) -> int: ...
+
+    def name(self, cell: Cell) -> str: ...
+
+    @property
+    def running(self) -> list[Cell]: ...
 
     def close(self) -> None: ...
 
@@ -41,7 +59,7 @@ class Counter:
     def __init__(self, column: str = "test_accuracy", name: Callable[[Cell], str] | None = None) -> None:
         self._column, self._name = column, name
         self.cells: list[Cell] = []
-        self.running: dict[str, int] = {}  # key -> epochs done
+        self._running: dict[str, tuple[Cell, int]] = {}  # key -> the cell and its epochs done
         self.done = self.failed = self.kept = 0
         self._ahead = self._epochs_ahead = 0
         self._finished_epochs = 0
@@ -49,6 +67,7 @@ class Counter:
         self._jobs = 1
         self._names: dict[Setting, str] = {}
         self._known: set[str] = set()
+        self._said: set[str] = set()
 
     def start(self, cells: list[Cell], kept: int, jobs: int) -> None:
         self.cells, self.kept, self._jobs = list(cells), kept, jobs
@@ -68,16 +87,39 @@ class Counter:
         return f"{setting}{': ' if setting else ''}{cell.loss} seed {cell.seed}"
 
     def begin(self, cell: Cell) -> None:
-        self.running[cell.key] = 0
+        self._running[cell.key] = (cell, 0)
         if cell.key not in self._known:  # it was not named at the start
             self.cells.append(cell)
             self._known.add(cell.key)
 
     def epoch(self, cell: Cell, number: int) -> None:
-        self.running[cell.key] = number
+        self._running[cell.key] = (cell, number)
+
+    @property
+    def running(self) -> list[Cell]:
+        return [cell for cell, _ in self._running.values()]
+
+    def stopped(self, cell: Cell) -> None:
+        """It was given up, and is to be trained again some time."""
+        self._running.pop(cell.key, None)
+
+    def say(self, words: str) -> None:
+        """A line that stays."""
+        raise NotImplementedError
+
+    def say_once(self, words: str) -> None:
+        """`say`, if it was not said before."""
+        if words not in self._said:
+            self._said.add(words)
+            self.say(words)
+
+    def elsewhere(self, cell: Cell) -> None:
+        """Another process has finished it: it is no work of this one."""
+        self.cells = [c for c in self.cells if c.key != cell.key]
+        self.kept += 1
 
     def end(self, result: CellResult) -> None:
-        self.running.pop(result.cell.key, None)
+        self._running.pop(result.cell.key, None)
         self._finished_epochs += result.cell.setting.epochs
         if result.status == DONE:
             self.done += 1
@@ -97,9 +139,13 @@ class Counter:
     def finished(self) -> int:
         return self.kept + self.done + self.failed
 
+    @property
+    def _epochs_under_way(self) -> int:
+        return sum(epochs for _, epochs in self._running.values())
+
     def left(self) -> str:
         """The time left in words, from the epochs so far; nothing before the first epoch."""
-        epochs = self._finished_epochs + sum(self.running.values())
+        epochs = self._finished_epochs + self._epochs_under_way
         if not epochs:
             return ""
         remaining = self.epochs - epochs
@@ -107,7 +153,7 @@ class Counter:
         return f"about {duration(seconds)} left"
 
     def words(self) -> str:
-        parts = [f"{self.finished}/{self.total} done", f"{len(self.running)} running"]
+        parts = [f"{self.finished}/{self.total} done", f"{len(self._running)} running"]
         if self.failed:
             parts.append(f"{self.failed} failed or diverged")
         left = self.left()
@@ -134,6 +180,9 @@ class PlainLines(Counter):
         text = f"[{self.finished}/{self.total}] {self.name(cell)}: {outcome} ({duration(result.seconds)})"
         left = self.left()
         self._console.print(Text(text + (f"; {left}" if left and self.finished < self.total else "")), soft_wrap=True)
+
+    def say(self, words: str) -> None:
+        self._console.print(Text(f"note: {words}"), soft_wrap=True)
 
     def close(self) -> None:
         return None
@@ -172,8 +221,11 @@ class LiveLine(Counter):
 
     def _show(self) -> None:
         whole = self.epochs or 1
-        done = self._finished_epochs + sum(self.running.values())
+        done = self._finished_epochs + self._epochs_under_way
         self._bar.update(self._task, total=whole, completed=done, words=self.words())
+
+    def say(self, words: str) -> None:
+        self._bar.console.print(Text(f"note: {words}"), soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

@@ -81,6 +81,24 @@ class RecordedStep:
 
 
 @torch.no_grad()
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`optimizer.load_state_dict`, but into the tensors that are there: a recording knows them by their place."""
+    if not optimizer.state:
+        optimizer.load_state_dict(state)
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, there in state["state"].items():
+        mine = optimizer.state[parameters[number]]
+        for name, value in there.items():
+            if isinstance(value, Tensor):
+                mine[name].copy_(value)
+            else:
+                mine[name] = value
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        group.update({k: v for k, v in saved.items() if k not in ("params", "capturable")})
+
+
+@torch.no_grad()
 def _forget(model: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any]) -> None:
     """The model's weights put back, and the optimizer's state to that before the first step, in place."""
     model.load_state_dict(weights)

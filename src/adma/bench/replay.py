@@ -13,17 +13,19 @@ from rich.text import Text
 
 from adma import __version__
 from adma.bench import paper
-from adma.bench.console import INTERRUPTED, console_for, jobs_and_threads, usable_device
+from adma.bench.console import INTERRUPTED, OUT_OF_TIME, console_for
 from adma.bench.data.known import KNOWN
-from adma.bench.engines.local import LocalEngine
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
+from adma.bench.machine import conduct_of, ending, machine_of
 from adma.bench.outcome import Outcome, plain, publish, publish_printed
 from adma.bench.prepare import Prepared, Readiness, Where, check_task, prepare
 from adma.bench.progress import display, duration
-from adma.bench.run import missing, run_cells
-from adma.bench.store import FAILED, Store
+from adma.bench.result import FAILED
+from adma.bench.run import OutOfTimeError, run_cells
 from adma.bench.study import Plan
 from adma.bench.studyfile import StudyFile, chosen_scale, read_study, tasks
+from adma.bench.supply import missing
 
 _CHANGES = (
     "seeds", "epochs", "max_train_size", "eval_size", "image_size", "model", "optimizer", "lr", "train_fraction",
@@ -72,7 +74,7 @@ def replay(options: argparse.Namespace) -> int:
         scale = chosen_scale(study, options.scale)
         root = options.out or Path("adma-runs") / f"replay-{scale}"
         code = _run(name, study, options, root, published=True)
-        if code == INTERRUPTED:
+        if code in (INTERRUPTED, OUT_OF_TIME):
             return code
         worst = max(worst, code)
     return worst
@@ -106,17 +108,16 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
     for task in wanted:
         check_task(task)
     scale = chosen_scale(study, options.scale)
-    device = usable_device(options.device)
-    jobs, threads = jobs_and_threads(options.jobs, device, 10**6)
+    machine = machine_of(options, 10**6)
     where = Where(options.data_dir, options.skip_bad, tuple(options.modules))
     if protocol != "printed":
         name = f"{name}-{protocol}"
     console.print(Text(f"{study.title} ({_scale_words(scale, changes)})", style="bold"))
     grid = getattr(options, "grid", None) or paper.GRID
-    ready = prepare(wanted, where, protocol=protocol, grid=grid, device=device, threads=threads)
+    ready = prepare(wanted, where, protocol=protocol, grid=grid, device=machine.device, threads=machine.threads)
     plan = Plan(name, tuple(p.entry for p in ready.ready))
-    store = Store(root)
-    _announce(console, ready, store, jobs)
+    store = Folder(root)
+    _announce(console, ready, store, machine.jobs)
     if options.estimate:
         return 1 if len(ready.ready) < len(ready.items) else 0
     about = {
@@ -136,19 +137,20 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
     console.print(Text(f"results in {root}"))
     outcome = Outcome(name, study, ready, store, about)
     cells = plan.cells()
-    engine = LocalEngine(ready.loader(), jobs=max(1, min(jobs, len(cells))), threads=threads, device=device)
+    engine = machine.engine(ready.loader(), root)
     try:
-        run_cells(cells, store, engine, display(console_for(stderr=True)))
-    except KeyboardInterrupt:
+        run_cells(cells, store, engine, display(console_for(stderr=True)), conduct_of(options))
+    except (KeyboardInterrupt, OutOfTimeError) as stop:
+        word, code = ending(stop)
         left = len(missing(cells, store))
         publish(outcome, root)
         console.print(
             Text(
-                f"Interrupted: {len(cells) - left} of {len(cells)} runs are kept in {root}, with a report of them; run "
+                f"{word}: {len(cells) - left} of {len(cells)} runs are kept in {root}, with a report of them; run "
                 "the same command again to continue."
             )
         )
-        return INTERRUPTED
+        return code
     parts, files = publish(outcome, root)
     for part in parts:
         console.print()
@@ -159,7 +161,7 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
     return 1 if failed or len(ready.ready) < len(ready.items) else 0
 
 
-def _announce(console: Console, ready: Readiness, store: Store, jobs: int) -> None:
+def _announce(console: Console, ready: Readiness, store: Folder, jobs: int) -> None:
     """What is about to run, how much is done, and how long the rest will take."""
     total = 0.0
     counted: set[str] = set()

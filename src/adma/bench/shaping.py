@@ -99,9 +99,33 @@ class Shaping:
         for name, value in {"step": self._steps, "epoch": self._steps / self._steps_per_epoch, **values}.items():
             self._columns.setdefault(name, []).append(value)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes after `begin`: plain values."""
+        return {
+            "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
+            "tuner": None if self._tuner is None else self._tuner.state_dict(),
+            "steps": self._steps,
+            "columns": {name: list(values) for name, values in self._columns.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        if self._scheduler is not None:
+            self._scheduler.load_state_dict(state["scheduler"])
+        if self._tuner is not None:
+            self._tuner.load_state_dict(state["tuner"])
+        self._steps = state["steps"]
+        self._columns = {name: list(values) for name, values in state["columns"].items()}
+
     def trace(self) -> dict[str, np.ndarray]:
         """The values so far, as `store.CellResult` keeps them; empty for a shape that is fixed."""
         return {name: np.array(values) for name, values in self._columns.items()}
+
+
+def follows_progress(spec: str) -> bool:
+    """Whether the shape follows a schedule, so that it depends on how long the whole training is."""
+    flexible = known_here(spec)
+    return flexible is None or bool(flexible.scheduled)
 
 
 def canonical_loss(text: str) -> str:

@@ -1,7 +1,8 @@
 """The one training loop: a cell and its data in, a row an epoch out.
 
 Everything that chance decides comes from `cell.stream_seed`, so a cell's numbers do not depend on what ran
-before it, and the losses of a seed share all of it. Hashes of what they share go into the result.
+before it, and the losses of a seed share all of it. Hashes of what they share go into the result. What the loop has
+changed is in `state`, so a training that goes on from a checkpoint takes the same steps as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adma.bench import environment
+from adma.bench import chance, environment
 from adma.bench.calibration import measures, scaled_measures
+from adma.bench.checkpoint import Keeper, Position
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
 from adma.bench.loading import held_out_of, labels_of, split_of
 from adma.bench.models import build_model, is_built_in, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
-from adma.bench.recorded import RecordedStep
+from adma.bench.recorded import RecordedStep, restore_optimizer
+from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.shaping import Shaping
-from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Cell, Setting
 
 EVAL_BATCH = 128  # bounds the memory of evaluation
 _LEAST_STEPS = 50  # of a training that is worth the recording of its step
+
+
+Row = Mapping[str, float]
+
+
+class StoppedError(Exception):
+    """The training was asked to stop; its checkpoint, if it has any, was written."""
 
 
 def train(
@@ -37,7 +46,10 @@ def train(
     dataset: Dataset,
     *,
     device: str = "cpu",
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int, Row], None] = lambda number, row: None,
+    pulse: Callable[[], bool] = lambda: False,
+    keeper: Keeper | None = None,
+    pieces: int = 1,
     record: bool = True,
 ) -> CellResult:
     """Train one network and measure it after every epoch.
@@ -46,11 +58,17 @@ def train(
         cell: setting, loss and seed.
         dataset: what `cell.setting.data` stands for.
         device: where to train.
-        on_epoch: told the number of each epoch that is done.
+        on_epoch: told the number of each epoch that is done, and its measures.
+        pulse: called after each batch, in training and measuring: a sign of life. True asks it to stop after a step.
+        keeper: of its checkpoints: it goes on from the last one, and writes one when it is time.
+        pieces: a step's batch is taken in so many pieces, whose gradients are added up, to save memory.
         record: on a GPU, replay the step from a recording where it can be recorded.
 
     Returns:
         "done", or "diverged" with the reason once the training loss or the logits are NaN or infinite.
+
+    Raises:
+        StoppedError: it was asked to stop.
     """
     setting, started = cell.setting, time.perf_counter()
     torch.use_deterministic_algorithms(True)
@@ -65,7 +83,7 @@ def train(
     def batch_of(part: str, index: Tensor | slice) -> Tensor:
         return (x[part][index].float() - mean) * scale
 
-    torch.manual_seed(cell.stream_seed("init"))
+    chance.seed(cell.stream_seed("init"))
     model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
     initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
@@ -94,21 +112,43 @@ def train(
         inputs, target = batch_of("train", index), y["train"][index]
         if vary is not None:
             inputs = vary(inputs, drawn)
-        logits = model(inputs)
-        loss = loss_fn(logits, target)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss, right = _gradients(model, loss_fn, inputs, target, pieces)
         optimizer.step()
         taken = inputs, target
-        return loss.detach(), (logits.detach().argmax(1) == target).sum()
+        return loss, right
 
     recording: RecordedStep | None = None
     recordable = (
         record and device.startswith("cuda") and shaping.fixed and annealing.constant and is_built_in(setting.model)
-        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS
+        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS and pieces == 1
     )  # fmt: skip
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
+    losses: list[Tensor] = []  # of this epoch; summed at its end, so that a GPU is not waited for
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    spent = 0.0  # seconds, before this process took over
+    before = 0.0  # those of the epoch that was under way
+
+    def state() -> dict[str, Any]:
+        """All that the loop has changed."""
+        return {
+            "model": model.state_dict(), "optimizer": optimizer.state_dict(), "annealing": annealing.state_dict(),
+            "shaping": shaping.state_dict(), "chance": chance.state(device), "rows": rows,
+            "losses": torch.stack(losses).cpu() if losses else torch.empty(0), "correct": correct.cpu(),
+            "seconds": spent + time.perf_counter() - started, "epoch_seconds": before + time.perf_counter() - clock,
+        }  # fmt: skip
+
+    begin, resumed = Position(1, 0), keeper.load() if keeper is not None else None
+    if resumed is not None:
+        begin, kept = resumed
+        model.load_state_dict(kept["model"])
+        if not recordable:
+            optimizer.load_state_dict(kept["optimizer"])
+        annealing.load_state_dict(kept["annealing"])
+        shaping.load_state_dict(kept["shaping"])
+        rows = [dict(row) for row in kept["rows"]]
+        spent = kept["seconds"]
     reason = ""
     for epoch in range(1, setting.epochs + 1):
         clock = time.perf_counter()
@@ -122,42 +162,57 @@ def train(
             draws = vary.draws(len(trained_on), cell.stream_seed("augment", epoch))
             augment_hash.update(draws.numpy().tobytes())
             draws = draws.to(device)
-        torch.manual_seed(cell.stream_seed("dropout", epoch))
+        if epoch < begin.epoch:
+            continue  # it is done; only the hashes are made again
+        chance.seed(cell.stream_seed("dropout", epoch))
 
         model.train()
-        losses: list[Tensor] = []  # summed at the end, so that a GPU is not waited for
-        correct = torch.zeros((), dtype=torch.int64, device=device)
+        losses, correct, before = [], torch.zeros((), dtype=torch.int64, device=device), 0.0
         if recordable:
             recording = RecordedStep.attempt(step, model, optimizer, setting.batch_size, draws.shape[1], device)
             recordable = False
-            torch.manual_seed(cell.stream_seed("dropout", epoch))
-        for index in _batches(order.to(device), setting.batch_size):
+            chance.seed(cell.stream_seed("dropout", epoch))
+            if resumed is not None:  # the recording has left the optimizer as before its first step
+                restore_optimizer(optimizer, kept["optimizer"])
+        done = begin.step if epoch == begin.epoch else 0
+        if done:
+            losses, correct, before = list(kept["losses"].to(device)), kept["correct"].to(device), kept["epoch_seconds"]
+            chance.restore(kept["chance"], device)
+        for number, index in enumerate(_batches(order.to(device), setting.batch_size)[done:], start=done + 1):
             loss, right = (recording or step)(index, draws[index])
             annealing.step_batch()
             shaping.step(*taken)
             losses.append(loss * len(index))
-            correct += right
+            correct = correct + right
+            stop = pulse()
+            if keeper is not None and (stop or keeper.due()):
+                keeper.try_to_save(Position(epoch, number), state)
+            if stop:
+                raise StoppedError
 
         total = torch.stack(losses).cpu().double().sum()
         row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
         finite = np.isfinite(row["train_loss"])
         truth = {part: y[part].cpu() for part in ("val", "test")}
-        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part])).cpu() for part in truth}
+        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part]), pulse).cpu() for part in truth}
         for part, part_logits in logits_of.items():
             finite = finite and bool(torch.isfinite(part_logits).all())
             found = measures(part_logits, truth[part], loss_fn)
             row |= {f"{part}_{key}": value for key, value in found.items()}
         row |= scaled_measures(logits_of["val"], truth["val"], logits_of["test"], truth["test"])
         annealing.step_epoch(row["val_accuracy"])
-        row["seconds"] = time.perf_counter() - clock
+        row["seconds"] = before + time.perf_counter() - clock
         rows.append(row)
-        if on_epoch is not None:
-            on_epoch(epoch)
+        on_epoch(epoch, row)
         if not finite:
             reason = f"epoch {epoch}: the training loss is {row['train_loss']:g}" + (
                 "" if not np.isfinite(row["train_loss"]) else ", the logits are not finite"
             )
             break
+    # a result is made from the last rows, so the last state stays for a training with more epochs
+    losses, before = [], 0.0
+    if keeper is not None and not reason and keeper.keep:
+        keeper.try_to_save(Position(setting.epochs + 1, 0), state)
 
     env = {
         "versions": environment.versions(),
@@ -165,6 +220,9 @@ def train(
         "threads": torch.get_num_threads(),
         "device": device,
         "recorded": recording is not None,
+        "pieces": pieces,
+        "weights": _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values())),
+        **({"resumed_at": [begin.epoch, begin.step]} if resumed is not None else {}),
         "sizes": {part: len(y[part]) for part in y} | ({"held_out": len(held_out)} if shaping.learns else {}),
         "conditions": _conditions(dataset, split, labels),
         "shared": {
@@ -177,7 +235,23 @@ def train(
     }
     epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
     status = DIVERGED if reason else DONE
-    return CellResult(cell, status, reason, time.perf_counter() - started, epochs, env, shaping.trace())
+    return CellResult(cell, status, reason, spent + time.perf_counter() - started, epochs, env, shaping.trace())
+
+
+def _gradients(
+    model: nn.Module, loss_fn: nn.Module, inputs: Tensor, target: Tensor, pieces: int
+) -> tuple[Tensor, Tensor]:
+    """The gradients of a batch, taken in pieces of at least two samples; its mean loss and its right answers."""
+    pieces = max(1, min(pieces, len(target) // 2))
+    loss, right = [], []
+    for some, wanted in zip(inputs.tensor_split(pieces), target.tensor_split(pieces), strict=True):
+        logits = model(some)
+        part = loss_fn(logits, wanted)
+        share = part if pieces == 1 else part * (len(wanted) / len(target))
+        share.backward()
+        loss.append(share.detach())
+        right.append((logits.detach().argmax(1) == wanted).sum())
+    return (loss[0], right[0]) if pieces == 1 else (torch.stack(loss).sum(), torch.stack(right).sum())
 
 
 def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -219,9 +293,13 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, batch: Callable[[slice], Tensor], n: int) -> Tensor:
+def _logits(model: nn.Module, batch: Callable[[slice], Tensor], n: int, pulse: Callable[[], bool]) -> Tensor:
     model.eval()
-    return torch.cat([model(batch(slice(i, i + EVAL_BATCH))) for i in range(0, n, EVAL_BATCH)])
+    found = []
+    for i in range(0, n, EVAL_BATCH):
+        found.append(model(batch(slice(i, i + EVAL_BATCH))))
+        pulse()
+    return torch.cat(found)
 
 
 def _hash(*arrays: np.ndarray[Any, Any]) -> str:

@@ -25,8 +25,9 @@ import numpy as np
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.folder import Results
+from adma.bench.result import DONE, CellResult
 from adma.bench.statistics import Difference, Estimate, check_fairness, estimate
-from adma.bench.store import DONE, CellResult, Results
 
 TRAITS = ("first_epoch", "fluctuation", "gap", "auc")
 MIN_EPOCHS = 4  # for fluctuation: two changes

@@ -15,31 +15,34 @@ from rich.console import Console
 from rich.text import Text
 
 from adma import __version__
-from adma.bench.console import INTERRUPTED, console_for, file_name, jobs_and_threads, usable_device
+from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
-from adma.bench.engines.local import LocalEngine
+from adma.bench.engines import Engine
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
 from adma.bench.importing import import_modules
+from adma.bench.lease import Leases
 from adma.bench.loading import Loader
+from adma.bench.machine import conduct_of, ending, machine_of
 from adma.bench.models import check_model
 from adma.bench.prepare import describe, make_study
-from adma.bench.progress import display
-from adma.bench.report.text import write_whole
+from adma.bench.progress import Display, display
 from adma.bench.report.tune_csv import trials_csv
 from adma.bench.report.tune_html import write_tune_report
 from adma.bench.report.tune_tables import search_table, words
-from adma.bench.run import drive
+from adma.bench.result import CellResult
+from adma.bench.run import Conduct, OutOfTimeError, drive
 from adma.bench.search import propose
 from adma.bench.search.driver import METRIC, Driver
-from adma.bench.search.final import FinalRuns
 from adma.bench.search.ledger import Ledger, Rules
 from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.space import Space, parse_lr, parse_templates
 from adma.bench.search.storage import Place, open_storage, without_password
 from adma.bench.search.trials import Trial
-from adma.bench.store import CellResult, Store
 from adma.bench.study import Cell, Setting, digest
 from adma.bench.studyfile import Task
+from adma.bench.supply import Supply
+from adma.bench.whole import write_whole
 
 DEFAULT_LOSSES = ("cce", "adma")
 USUAL_LR = 1e-3  # as adma compare has it; the search starts there
@@ -50,7 +53,7 @@ _TRIALS, _PAGE, _CSV = "trials.json", "tune.html", "trials.csv"
 class _Search:
     """A search that is ready to run, or to be shown."""
 
-    store: Store
+    folder: Folder
     setting: Setting
     spaces: tuple[Space, ...]
     rules: Rules
@@ -62,7 +65,7 @@ class _Search:
     def outcome(self, trials: Mapping[str, Sequence[Trial]]) -> Outcome:
         searched = [(s, _budget(s, self.budget), trials.get(s.template.name, ())) for s in self.spaces]
         return put_together(
-            self.setting, searched, self.store, seeds=self.rules.seeds, final_seeds=self.final_seeds, rope=self.rope,
+            self.setting, searched, self.folder, seeds=self.rules.seeds, final_seeds=self.final_seeds, rope=self.rope,
             seed=self.rules.seed, about=self.about,
         )  # fmt: skip
 
@@ -101,7 +104,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     name = f"tune-{file_name(dataset.name)}-{digest(settings)[:8]}"
     root = options.out or Path("adma-runs") / name
     place = Place(root, options.storage)
-    store = Store(root)
+    folder = Folder(root)
     about = {
         "command": _without_secret(options.command_line, options.storage),
         "adma_version": __version__,
@@ -121,37 +124,36 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         "about": about,
     }
     ready = _Search(
-        store, setting, tuple(Space(t, lr_range, lr) for t in templates), rules, options.trials,
+        folder, setting, tuple(Space(t, lr_range, lr) for t in templates), rules, options.trials,
         _final_seeds(options.seeds, options.final_seeds), options.rope / 100, about,
     )  # fmt: skip
-    store.open_search(settings, header)
+    folder.open_search(settings, header)
     storage, storage_notes = open_storage(place)
     ledgers = [
         Ledger(storage, place, options.study or name, space, rules, options.trials, options.take_over)
         for space in ready.spaces
     ]
-    device = usable_device(options.device)
-    at_once = len(ledgers) * options.round * options.seeds
-    jobs, threads = jobs_and_threads(options.jobs, device, at_once)
-    console.print(Text(_plan(ready, dataset.name, sizes, jobs, place)), soft_wrap=True)
+    machine = machine_of(options, len(ledgers) * options.round * options.seeds)
+    console.print(Text(_plan(ready, dataset.name, sizes, machine.jobs, place)), soft_wrap=True)
     for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-    engine = LocalEngine(Loader({dataset.fingerprint: source}), jobs=jobs, threads=threads, device=device)
+    engine = machine.engine(Loader({dataset.fingerprint: source}), root)
     try:
-        _run(ready, ledgers, engine, take_over=options.take_over)
-    except KeyboardInterrupt:
+        _run(ready, ledgers, engine, conduct_of(options))
+    except (KeyboardInterrupt, OutOfTimeError) as stop:
+        word, code = ending(stop)
         outcome = ready.outcome(_trials(ledgers))
-        page = _write(outcome, store)
+        page = _write(outcome, folder)
         console.print(
             Text(
-                f"Interrupted: {sum(len(f.trials) for f in outcome.found)} trials are kept in {place}, with a report "
+                f"{word}: {sum(len(f.trials) for f in outcome.found)} trials are kept in {place}, with a report "
                 f"of them ({page}); run the same command again to continue."
             ),
             soft_wrap=True,
         )
-        return INTERRUPTED
+        return code
     outcome = ready.outcome(_trials(ledgers))
-    _show(console, outcome, store)
+    _show(console, outcome, folder)
     failed = any(f.failures or f.winner is None or any(c.status == "failed" for c in f.fresh) for f in outcome.found)
     return 1 if failed else 0
 
@@ -162,8 +164,8 @@ def report(root: Path) -> int:
     Raises:
         BenchError: it cannot be read.
     """
-    store = Store(root)
-    header = store.search()
+    folder = Folder(root)
+    header = folder.search()
     try:
         import_modules(header["about"]["modules"])
         setting = Setting(**header["setting"])
@@ -173,62 +175,73 @@ def report(root: Path) -> int:
         rules = Rules(seeds, settings["seed"], settings["round"], settings["pruner"], {})
         spaces = tuple(Space(t, lr_range, lr) for t in parse_templates(header["losses"]))
         ready = _Search(
-            store, setting, spaces, rules, header["trials"], _final_seeds(len(seeds), header["final_seeds"]),
+            folder, setting, spaces, rules, header["trials"], _final_seeds(len(seeds), header["final_seeds"]),
             header["rope"] / 100, header["about"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise BenchError(f"{root / 'tune.json'} cannot be read as a search ({error})") from error
-    _show(console_for(), ready.outcome(_read_trials(root)), store)
+    _show(console_for(), ready.outcome(_read_trials(root)), folder)
     return 0
 
 
-def _run(ready: _Search, ledgers: Sequence[Ledger], engine: LocalEngine, *, take_over: bool) -> None:
+def _run(ready: _Search, ledgers: Sequence[Ledger], engine: Engine, conduct: Conduct) -> None:
     """Run all trials, then the winners with fresh seeds, in the same workers.
 
     What is under way when it stops is left to whoever comes next.
     """
-    console = console_for(stderr=True)
-    line = display(console, METRIC, _cell_name)
+    line = display(console_for(stderr=True), METRIC, _cell_name)
+    leases = Leases(ready.folder.root)
+    source = _Trials(ready, ledgers, leases, line, conduct)
+    line.start([], 0, engine.jobs)
+    try:
+        drive(source, ready.folder, engine, line, leases, conduct)
+    finally:
+        source.leave()
+        leases.close()
 
-    def say(text: str) -> None:
-        console.print(Text(f"note: {text}"), soft_wrap=True)
 
-    driver = Driver(ledgers, ready.setting, ready.store, say)
-    runs: FinalRuns | None = None
+class _Trials:
+    """The trials' cells, then the winners' (`supply.Source`)."""
 
-    def expect(cells: int) -> None:
-        line.expect(cells, cells * ready.setting.epochs)
+    def __init__(
+        self, ready: _Search, ledgers: Sequence[Ledger], leases: Leases, line: Display, conduct: Conduct
+    ) -> None:
+        self._ready, self._ledgers, self._leases, self._line, self._conduct = ready, ledgers, leases, line, conduct
+        self._driver = Driver(ledgers, ready.setting, ready.folder, leases, line.say)
+        self._now: Driver | Supply = self._driver
 
-    def cells() -> Iterator[Cell | None]:
-        nonlocal runs
-        for cell in driver.cells():
-            expect(driver.waiting + len(ledgers) * len(ready.final_seeds))
+    def cells(self) -> Iterator[Cell | None]:
+        ready, ledgers = self._ready, self._ledgers
+        for cell in self._driver.cells():
+            self._expect(self._driver.waiting + len(ledgers) * len(ready.final_seeds))
             yield cell
         winners = [
             cell
             for ledger in ledgers
             for cell in final_cells(ready.setting, ledger.space, ledger.trials().values(), ready.final_seeds)
         ]
-        runs = FinalRuns(winners, ready.store, say, take_over=take_over)
-        for cell in runs.cells():
-            expect(len(runs.waiting))
+        self._now = supply = Supply(
+            winners, ready.folder, self._leases, self._line.say, take_over=self._conduct.take_over
+        )  # fmt: skip
+        for cell in supply.cells():
+            self._expect(len(supply.waiting))
             yield cell
 
-    def take(result: CellResult) -> None:
-        if runs is not None:
-            runs.take(result)
-        else:
-            driver.take(result)
-            _keep_trials(ready.store, ledgers)
+    def take(self, result: CellResult) -> None:
+        self._now.take(result)
+        if self._now is self._driver:
+            _keep_trials(self._ready.folder, self._ledgers)
 
-    line.start([], 0, engine.jobs)
-    try:
-        drive(cells(), ready.store, engine, line, take)
-    finally:
-        driver.leave()
-        if runs is not None:
-            runs.leave()
-        _keep_trials(ready.store, ledgers)
+    def back(self, cell: Cell) -> None:
+        self._now.back(cell)
+
+    def leave(self) -> None:
+        """What is under way is left to whoever comes next."""
+        self._driver.leave()
+        _keep_trials(self._ready.folder, self._ledgers)
+
+    def _expect(self, cells: int) -> None:
+        self._line.expect(cells, cells * self._ready.setting.epochs)
 
 
 def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place: Place) -> str:
@@ -236,7 +249,7 @@ def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place:
     n, epochs = len(ready.rules.seeds), ready.setting.epochs
     lines = [
         f"{data}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; {ready.setting.model} with "
-        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.store.root}"
+        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.folder.root}"
     ]
     for space in ready.spaces:
         ranges = ", ".join(f"{k} {r.low:g}..{r.high:g}{' log' if r.log else ''}" for k, r in space.ranges.items())
@@ -252,17 +265,17 @@ def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place:
     return "\n".join(lines)
 
 
-def _show(console: Console, outcome: Outcome, store: Store) -> None:
+def _show(console: Console, outcome: Outcome, folder: Folder) -> None:
     console.print()
     console.print(search_table(outcome))
     for line in words(outcome):
         console.print(Text(line), soft_wrap=True)
-    console.print(Text(f"report: {_write(outcome, store)}"), soft_wrap=True)
+    console.print(Text(f"report: {_write(outcome, folder)}"), soft_wrap=True)
 
 
-def _write(outcome: Outcome, store: Store) -> Path:
-    write_whole(store.root / _CSV, trials_csv(outcome).encode("utf-8", "backslashreplace"))
-    return write_tune_report(outcome, store.root / _PAGE)
+def _write(outcome: Outcome, folder: Folder) -> Path:
+    write_whole(folder.root / _CSV, trials_csv(outcome).encode("utf-8", "backslashreplace"))
+    return write_tune_report(outcome, folder.root / _PAGE)
 
 
 def _trials(ledgers: Sequence[Ledger]) -> dict[str, list[Trial]]:
@@ -273,13 +286,13 @@ def _trials(ledgers: Sequence[Ledger]) -> dict[str, list[Trial]]:
     return found
 
 
-def _keep_trials(store: Store, ledgers: Sequence[Ledger]) -> None:
+def _keep_trials(folder: Folder, ledgers: Sequence[Ledger]) -> None:
     """Write down the trials as they are now, so that a report needs no storage."""
     try:
         trials = _trials(ledgers)
     except BenchError:
         return  # the storage is gone, which is told elsewhere; what was written before stays
-    store.note(_TRIALS, {name: [asdict(t) for t in some] for name, some in trials.items()})
+    folder.note(_TRIALS, {name: [asdict(t) for t in some] for name, some in trials.items()})
 
 
 def _read_trials(root: Path) -> dict[str, list[Trial]]:

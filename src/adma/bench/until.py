@@ -14,12 +14,14 @@ from typing import Any
 
 from adma.bench.engines import Engine
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
 from adma.bench.progress import Display
 from adma.bench.report.cells import estimate_cell
-from adma.bench.run import missing, run_cells
+from adma.bench.result import FAILED
+from adma.bench.run import Conduct, run_cells
 from adma.bench.statistics import MIN_SEEDS, Comparison, summarise
-from adma.bench.store import FAILED, Store
 from adma.bench.study import Study
+from adma.bench.supply import missing
 
 STEP, MAX_SEEDS = 2, 30
 
@@ -80,13 +82,14 @@ class Look:
 def run_until_decided(
     study: Study,
     steps: Steps,
-    store: Store,
+    store: Folder,
     engine: Engine,
     *,
     about: Mapping[str, Any],
     baseline: str,
     rope: float | None,
     display: Callable[[], Display],
+    conduct: Conduct,
     looked: Callable[[Look], None],
 ) -> None:
     """Run and look until nothing is waited for.
@@ -97,6 +100,7 @@ def run_until_decided(
     Args:
         study: with all `max_seeds` seeds; each look takes the first so many of them.
         display: makes what shows the runs of one step.
+        conduct: of each step.
         looked: is told of every look.
     """
     failed: set[str] = set()  # in this call: the next call tries them again, not the next look
@@ -105,7 +109,7 @@ def run_until_decided(
         store.open(grown, about=about, grows=True)
         cells = [cell for cell in grown.cells() if cell.key not in failed]
         if missing(cells, store):
-            run_cells(cells, store, engine, display())
+            run_cells(cells, store, engine, display(), conduct)
         results = store.results_of(grown, about)
         failed |= {c.cell.key for c in results.cells if c.status == FAILED}
         look = _look(number, summarise(results, baseline=baseline, rope=rope))

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import report_fakes as fakes
 
+from adma.bench.folder import Results
 from adma.bench.printed import DATASET_TITLES, PRINTED, ROLES, TABLES
 from adma.bench.report.html import environment_rows
 from adma.bench.report.replay import Effect, Replay, ReplayCell, ReplayRow
+from adma.bench.result import DONE
 from adma.bench.statistics import estimate, summarise
-from adma.bench.store import DONE, Results
 from adma.bench.traits import traits
 
 SEEDS = 3

@@ -6,7 +6,8 @@ import zlib
 
 import numpy as np
 
-from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
+from adma.bench.folder import Results
+from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.study import Setting, Study
 
 EPOCHS = 8

@@ -9,9 +9,9 @@ import pytest
 import report_fakes as fakes
 from rich.console import Console
 
+from adma.bench.folder import Results
 from adma.bench.probabilities import probabilities
 from adma.bench.report.probability_tables import notes, probability_rows, probability_table
-from adma.bench.store import Results
 
 STUDY = {"cce": [0.900, 0.910, 0.895], "adma:a=0.26": [0.910, 0.9205, 0.9045], "mae": [0.6, 0.61, "diverged"]}
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from adma.bench.folder import Folder
+from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.search.driver import Driver
 from adma.bench.search.ledger import Ledger, Rules
 from adma.bench.search.space import Space, parse_lr, parse_template
 from adma.bench.search.storage import Place, open_storage
 from adma.bench.search.trials import Trial
-from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Store
 from adma.bench.study import Cell, Setting
 from adma.spec import parse
 
@@ -65,8 +66,8 @@ def ledger(root: Path, loss: str = "adma", budget: int = 8, given: Rules | None 
     return Ledger(storage, place, "study", space(loss, lr), given or rules(), budget, **more)  # type: ignore[arg-type]
 
 
-def store_in(root: Path) -> Store:
-    store = Store(root)
+def store_in(root: Path) -> Folder:
+    store = Folder(root)
     store.cells_dir.mkdir(parents=True, exist_ok=True)
     return store
 

@@ -18,11 +18,11 @@ from postgres_cluster import Cluster
 
 from adma.bench import owner
 from adma.bench.errors import BenchError
+from adma.bench.folder import Folder
+from adma.bench.result import FAILED as CELL_FAILED
 from adma.bench.search import storage as storage_module
 from adma.bench.search.storage import Place, open_storage, without_password
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, best
-from adma.bench.store import FAILED as CELL_FAILED
-from adma.bench.store import Store
 from adma.bench.study import Cell
 
 
@@ -155,7 +155,7 @@ def _rename_owner(root: Path, other: owner.Owner) -> None:
 
 def test_a_process_that_was_cut_off_goes_on_with_its_own_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = fakes.ledger(tmp_path, budget=1)
-    driver = fakes.Driver([one], fakes.SETTING, Store(tmp_path))
+    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path))
     cell = next(driver.cells())
 
     def gone(*_: object, **__: object) -> None:
@@ -299,7 +299,7 @@ def test_a_password_is_never_shown() -> None:
 
 def test_what_is_under_way_is_left_to_others_on_the_way_out(tmp_path: Path) -> None:
     one = fakes.ledger(tmp_path, budget=3)
-    driver = fakes.Driver([one], fakes.SETTING, Store(tmp_path))
+    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path))
     next(driver.cells())
     assert [t.state for t in fakes.trials_of(one)] == [RUNNING]
     driver.leave()

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 from postgres_cluster import PASSWORD, Cluster
 
+from adma.bench.folder import Folder
+from adma.bench.result import DONE
 from adma.bench.search.trials import Trial
-from adma.bench.store import DONE, Store
 from adma.bench.tune import _read_trials
 from adma.cli import main
 
@@ -89,7 +90,7 @@ def test_a_search_leaves_trials_winner_report_and_csv(whole: Path, capsys: pytes
 
 
 def test_the_winner_is_trained_with_fresh_seeds_and_test_plays_no_part_before(whole: Path) -> None:
-    store = Store(whole)
+    store = Folder(whole)
     winner = max(tried(whole), key=lambda t: t.value)
     configs = [json.loads((path / "config.json").read_text()) for path in cells_in(whole)]
     seeds = Counter(c["seed"] for c in configs)
@@ -252,7 +253,7 @@ def test_folders_of_other_commands_are_told_apart(
     (tmp_path / "study.json").write_text("{}")
     assert main([*QUICK, "--out", str(tmp_path)]) == 2
     assert "holds a study of adma compare" in capsys.readouterr().err
-    assert Store(whole).read(next(iter_cells(whole))).status == DONE
+    assert Folder(whole).read(next(iter_cells(whole))).status == DONE
 
 
 def iter_cells(root: Path):  # type: ignore[no-untyped-def]

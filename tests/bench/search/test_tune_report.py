@@ -12,15 +12,16 @@ import pytest
 import search_fakes as fakes
 from rich.console import Console
 
+from adma.bench.folder import Folder
 from adma.bench.report.figures import save
 from adma.bench.report.tune_csv import trials_csv
 from adma.bench.report.tune_figures import search_figure
 from adma.bench.report.tune_html import render_tune
 from adma.bench.report.tune_tables import paste_words, plateau_words, search_table, words
+from adma.bench.result import CellResult
 from adma.bench.search.analysis import Curve, Plateau, Unknown
 from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.trials import FAILED, PRUNED
-from adma.bench.store import CellResult, Store
 from adma.bench.study import Cell
 
 FRESH = range(6, 11)
@@ -99,7 +100,7 @@ def test_two_searches_with_one_winner_are_told_apart(outcome: Outcome) -> None:
     other = replace(adma.space, template=replace(adma.space.template, name="adma:a=0.01..0.5"))
     searched = [(space, 22, [adma.winner]) for space in (adma.space, other)]
     twice = put_together(
-        fakes.SETTING, searched, Store("nowhere"), seeds=range(6), final_seeds=FRESH, rope=0.002, seed=0, about={}
+        fakes.SETTING, searched, Folder("nowhere"), seeds=range(6), final_seeds=FRESH, rope=0.002, seed=0, about={}
     )  # fmt: skip
     assert twice.results is not None
     assert twice.results.study.losses == (f"{adma.spec} (adma)", f"{adma.spec} (adma:a=0.01..0.5)")

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from adma.bench.errors import BenchError
+from adma.bench.folder import Results
+from adma.bench.result import CellResult
 from adma.bench.statistics import check_fairness, estimate, summarise
-from adma.bench.store import CellResult, Results
 from adma.bench.study import Setting, Study
 
 SHARED = {"split": "s", "init": "i", "order": "o"}

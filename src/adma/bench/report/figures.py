@@ -25,9 +25,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adma.bench.errors import BenchError
+from adma.bench.folder import Results
 from adma.bench.report.cells import metric_name
-from adma.bench.report.text import printable, write_whole
-from adma.bench.store import COLUMNS, DIVERGED, DONE, CellResult, Results
+from adma.bench.report.text import printable
+from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
+from adma.bench.whole import write_whole
 from adma.classic import SymmetricCrossEntropy
 from adma.family import Member
 from adma.flex.spec import parse

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from adma.bench.folder import Results
 from adma.bench.probabilities import probabilities
 from adma.bench.report.cells import (
     difference_cell,
@@ -30,7 +31,7 @@ from adma.bench.report.figures import learning_traces, loss_curves, to_svg
 from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
 from adma.bench.report.shape_figures import shape_traces
 from adma.bench.report.tables import paste_line
-from adma.bench.report.text import printable, write_whole
+from adma.bench.report.text import printable
 from adma.bench.report.verdict_words import (
     GROWN_HEADINGS,
     column_words,
@@ -42,8 +43,9 @@ from adma.bench.report.verdict_words import (
 from adma.bench.report.verdict_words import (
     HEADINGS as VERDICT_HEADINGS,
 )
+from adma.bench.result import DONE
 from adma.bench.statistics import MIN_SEEDS, Comparison, LossSummary, percent
-from adma.bench.store import DONE, Results
+from adma.bench.whole import write_whole
 
 _SEED_COLUMNS = (
     ("val_accuracy", "val accuracy %", 100, 2),

@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.folder import Results
 from adma.bench.paper import CHOSEN
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, ROLE_TITLES, ROLES
 from adma.bench.report.figures import canvas, diverged_note, empty_panel, loss_curves, styled, trace_panel
 from adma.bench.report.text import printable
-from adma.bench.store import Results
 
 FIGURE1_SHAPES = (0.1, 0.26, 0.5, 0.8)
 # The paper names the panels under its figure otherwise than the rows of its tables.

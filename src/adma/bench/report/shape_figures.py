@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from adma.bench.folder import Results
 from adma.bench.report.figures import canvas, line_style, styled
-from adma.bench.store import DIVERGED, DONE, Results
+from adma.bench.result import DIVERGED, DONE
 
 
 @styled

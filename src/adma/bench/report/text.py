@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
-
-from adma.bench.errors import BenchError
-
 _KEPT = " \n\t\u200c\u200d"  # joiners are part of words in Persian and of emoji
 
 
@@ -22,26 +16,3 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The text made printable, every run of white space one blank."""
     return " ".join(printable(text).split())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all.
-
-    Raises:
-        BenchError: the folder is missing or cannot be written, or the disk is full.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
-    except OSError as error:
-        raise BenchError(
-            f"cannot write {path}: {error.strerror}; name a file in a folder that you can write to"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise BenchError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -12,12 +12,12 @@ from markupsafe import Markup
 from adma.bench.report.cells import estimate_cell, mean_cell, number
 from adma.bench.report.figures import to_svg
 from adma.bench.report.html import environment_rows, render_page, split_cell
-from adma.bench.report.text import write_whole
 from adma.bench.report.tune_figures import one_panel
 from adma.bench.report.tune_tables import importance_words, paste_words, plateau_words, trouble_words
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, mean
+from adma.bench.whole import write_whole
 
 _LEFT_OUT = ("data", "data_hash", "lr")
 

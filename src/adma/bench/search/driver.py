@@ -8,20 +8,21 @@ decision needs, so that none is trained in vain and nothing depends on how many 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from adma.bench.errors import BenchError
+from adma.bench.lease import Leases
+from adma.bench.result import DIVERGED, DONE, CellResult
+from adma.bench.result import FAILED as CELL_FAILED
 from adma.bench.search import propose
 from adma.bench.search.ledger import Ledger
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial
-from adma.bench.store import DIVERGED, DONE, CellResult, Store
-from adma.bench.store import FAILED as CELL_FAILED
+from adma.bench.store import Store
 from adma.bench.study import Cell, Setting
+from adma.bench.supply import finished
 
-_POLL_SECONDS = 0.5  # between two looks at what other processes have done, while there is nothing else to do
 METRIC = "val_accuracy"
 
 
@@ -61,13 +62,19 @@ class Driver:
         ledgers: one a loss.
         setting: of every cell, but for the learning rate.
         store: where cells are looked up; what it holds is not trained again.
+        leases: of the store's folder; a cell that another process trains is waited for.
         say: told once what is waited for, and what was left alone.
     """
 
     def __init__(
-        self, ledgers: Sequence[Ledger], setting: Setting, store: Store, say: Callable[[str], None] = print
+        self,
+        ledgers: Sequence[Ledger],
+        setting: Setting,
+        store: Store,
+        leases: Leases,
+        say: Callable[[str], None] = print,
     ) -> None:
-        self._ledgers, self._setting, self._store, self._say = ledgers, setting, store, say
+        self._ledgers, self._setting, self._store, self._leases, self._say = ledgers, setting, store, leases, say
         self._open: list[_Open] = []
         self._flying: dict[str, list[_Open]] = {}  # key -> the trials that wait for this cell
         self._said: set[str] = set()
@@ -78,18 +85,22 @@ class Driver:
             cell = self._next()
             if cell is not None:
                 yield cell
-            elif self._flying:
-                yield None
-            elif all(ledger.done for ledger in self._ledgers):
+            elif not self._flying and all(ledger.done for ledger in self._ledgers):
                 return
             else:
-                self._name_the_awaited()
-                time.sleep(_POLL_SECONDS)
+                if not self._flying:
+                    self._name_the_awaited()
+                yield None
 
     def take(self, result: CellResult) -> None:
         """A cell has ended and lies in the store."""
         for opened in self._flying.pop(result.cell.key, ()):
             self._absorb(opened, result)
+
+    def back(self, cell: Cell) -> None:
+        """A cell was given up without a result."""
+        for opened in self._flying.pop(cell.key, ()):
+            opened.waiting.insert(0, cell)
 
     def leave(self) -> None:
         """Give up what this process was running, so that any other one may go on with it at once."""
@@ -125,7 +136,10 @@ class Driver:
                     self._flying[cell.key].append(opened)
                     continue
                 result = self._store.read(cell)
-                if result.status not in (DONE, DIVERGED):
+                if not finished(result) and self._leases.take(cell) is not None:
+                    opened.waiting.insert(0, cell)  # until the other process has its result
+                    break
+                if not finished(result):
                     self._flying[cell.key] = [opened]
                     return cell
                 self._absorb(opened, result)

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from adma.bench.folder import Results
+from adma.bench.result import DONE, CellResult
 from adma.bench.search import analysis
 from adma.bench.search.analysis import Bias, Curve, Importance, Unknown
 from adma.bench.search.space import Space
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED, RUNNING, Trial, best
 from adma.bench.statistics import Comparison, Estimate, estimate, summarise
-from adma.bench.store import DONE, CellResult, Results, Store
+from adma.bench.store import Store
 from adma.bench.study import Cell, Setting, Study
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from adma._check import nearest
 from adma.bench.errors import BenchError
+from adma.bench.folder import UNTIL_DECIDED, Results
+from adma.bench.result import DIVERGED, DONE, FAILED, MISSING, CellResult
 from adma.bench.statistics.estimates import Estimate, check_level, estimate
 from adma.bench.statistics.paired import Paired, compare_pairs, differences
 from adma.bench.statistics.sequential import Watched, watch
 from adma.bench.statistics.verdicts import MIN_SEEDS, Judgement, check_rope, judge, rope_of
 from adma.bench.statistics.words import difference_in_words, percent, value_in_words
-from adma.bench.store import DIVERGED, DONE, FAILED, MISSING, UNTIL_DECIDED, CellResult, Results
 
 METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in ("accuracy", "nll", "brier", "ece"))
 SECONDARY = (

@@ -1,0 +1,117 @@
+"""One cell in one process, whatever engine started it: load the data, train, and make a result of what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adma.bench.data import Dataset
+from adma.bench.result import FAILED, CellResult
+from adma.bench.study import Cell
+
+Load = Callable[[Cell], Dataset]
+PIECES = 2  # of a step's batch, after memory ran out
+
+
+class Worker:
+    """Trains cells one after the other, with the data of the last one kept.
+
+    Args:
+        load: gives a cell its data set; called once for all cells in a row that have the same fingerprint.
+        threads: of the arithmetic.
+        device: where to train.
+        checkpoints: the results folder whose checkpoints are written and gone on from; None: none.
+        every: seconds from one checkpoint to the next.
+        keep: whether a cell's last state stays.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        *,
+        threads: int,
+        device: str = "cpu",
+        checkpoints: Path | None = None,
+        every: float | None = None,
+        keep: bool = True,
+    ) -> None:
+        self._load, self._threads, self._device = load, threads, device
+        self._checkpoints, self._every, self._keep = checkpoints, every, keep
+        self._dataset: Dataset | None = None
+        self._held = ""  # its fingerprint
+
+    def train(
+        self, cell: Cell, on_epoch: Callable[[int, Any], None], pulse: Callable[[], bool] = lambda: False
+    ) -> CellResult | None:
+        """A cell's result, "failed" with the reason if anything went wrong; None if it was asked to stop.
+
+        Where memory runs out, it is tried once more with half the batch at a time and the gradients added up.
+
+        Args:
+            on_epoch, pulse: as `train.train`.
+        """
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
+        faults: list[str] = []
+        keeper = None
+        try:
+            import torch
+
+            from adma.bench.checkpoint import EVERY_SECONDS, Keeper
+            from adma.bench.train import StoppedError, train
+
+            torch.set_num_threads(self._threads)
+            if self._checkpoints is not None:
+                every = EVERY_SECONDS if self._every is None else self._every
+                keeper = Keeper(self._checkpoints, cell, self._device, every=every, keep=self._keep)
+            for pieces in (1, PIECES):
+                try:
+                    dataset = self._data(cell)
+                    result = train(
+                        cell, dataset, device=self._device, on_epoch=on_epoch, pulse=pulse, keeper=keeper,
+                        pieces=pieces,
+                    )  # fmt: skip
+                    break
+                except StoppedError:
+                    return None
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    if pieces == PIECES:
+                        result = CellResult(cell, FAILED, f"{words(error)}; also with half the batch at a time")
+                        break
+                    faults.append(f"{words(error)}; trained with half the batch at a time and the gradients added up")
+                if self._device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+        except BaseException as error:  # a failed cell is a result; the study goes on
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                raise  # nobody listens any more
+            result = CellResult(cell, FAILED, words(error))
+        faults += [] if keeper is None else keeper.notes
+        return replace(result, env={**result.env, "faults": faults}) if faults else result
+
+    def _data(self, cell: Cell) -> Dataset:
+        if self._dataset is None or self._held != cell.setting.data_hash:
+            self._dataset, self._held = None, ""  # frees the memory first
+            self._dataset = self._load(cell)
+            self._held = cell.setting.data_hash
+        return self._dataset
+
+
+def words(error: BaseException) -> str:
+    """An error in a line, with where it arose."""
+    place: Any = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(place[-1].filename)}:{place[-1].lineno})" if place else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "allocate" in str(error) and "memory" in str(error)  # on a CPU torch says it in a RuntimeError

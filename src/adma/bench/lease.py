@@ -1,0 +1,213 @@
+"""Which process trains which cell of a folder, so that no cell is trained twice at once.
+
+    DIR/leases/KEY      {"owner": ..., "nonce": ..., "cell": ..., "since": ..., "reached": ...}
+
+A lease is a file that its process touches every few seconds. On the same machine a holder that has ended is seen at
+once. Of a holder elsewhere only the file can be seen: a lease whose time has not moved for `PATIENCE` seconds, by the
+clock of whoever looks, is taken for a dead one's; no two machines' clocks are compared. A process that was stopped for
+longer than that finds its leases gone when it wakes (`lost`), and must give those cells up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from adma.bench import owner
+from adma.bench.study import Cell
+from adma.bench.whole import explained
+
+BEAT, PATIENCE = 10.0, 60.0  # seconds
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who trains a cell.
+
+    nonce: of the holder's `Leases`.
+    since: the moment it was taken, UTC, in ISO 8601.
+    reached: the holder's last word on how far it is, such as {"epoch": 3, "epochs": 10}.
+    touched: the file's time in nanoseconds.
+    """
+
+    key: str
+    owner: owner.Owner
+    nonce: str
+    since: str
+    reached: Mapping[str, Any]
+    touched: int
+
+
+class Leases:
+    """The leases of a folder, as one process takes and sees them.
+
+    Args:
+        root: the results folder; it exists.
+        beat: seconds between two touches of the leases that are held.
+        patience: see above; several beats.
+    """
+
+    def __init__(self, root: Path, *, beat: float = BEAT, patience: float = PATIENCE) -> None:
+        self._dir = root / "leases"
+        self._beat, self._patience = beat, patience
+        self._nonce = secrets.token_hex(8)
+        self._held: dict[str, dict[str, Any]] = {}
+        self._lost: set[str] = set()
+        self._seen: dict[str, tuple[str, int, float]] = {}  # key -> nonce, touched, when that was first seen here
+        self._guard = threading.RLock()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- of this process -----------------------------------------------------------------------------------
+
+    def take(self, cell: Cell, *, take_over: bool = False) -> Lease | None:
+        """Say that this process trains the cell.
+
+        Args:
+            take_over: whether a lease of another machine is taken for a dead one's without waiting.
+
+        Returns:
+            None if it may; else the lease of the process that does.
+
+        Raises:
+            BenchError: the folder cannot be written.
+        """
+        with explained(self._dir), self._guard, self._locked():
+            there = self._read(cell.key)
+            if there is not None and there.nonce != self._nonce and not self._dead(there, take_over):
+                return there
+            self._lost.discard(cell.key)
+            self._held[cell.key] = {
+                "owner": str(owner.me()),
+                "nonce": self._nonce,
+                "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "cell": {"loss": cell.loss, "seed": cell.seed, "data": cell.setting.data},
+                "reached": {},
+            }
+            self._write(cell.key)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
+                self._thread.start()
+        return None
+
+    def note(self, cell: Cell, **reached: Any) -> None:
+        """Say how far a cell is; others see it in `all`. Without room on the disk it is left out."""
+        with self._guard:
+            held = self._held.get(cell.key)
+            if held is None:
+                return
+            held["reached"] = reached
+            try:
+                with self._locked():
+                    there = self._read(cell.key)
+                    if there is not None and there.nonce == self._nonce:
+                        self._write(cell.key)
+            except OSError:
+                pass
+
+    def release(self, cell: Cell) -> None:
+        """End this process's lease of a cell, if it has one."""
+        with self._guard:
+            self._lost.discard(cell.key)
+            if cell.key in self._held:
+                self._drop(cell.key)
+
+    def _drop(self, key: str) -> None:
+        del self._held[key]
+        try:
+            with self._locked():
+                there = self._read(key)
+                if there is not None and there.nonce == self._nonce:
+                    (self._dir / key).unlink()
+        except OSError:
+            pass  # it is found dead when this process has ended
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Keys of cells that this process held and that another has taken over meanwhile."""
+        with self._guard:
+            return frozenset(self._lost)
+
+    def close(self) -> None:
+        """End all leases of this process."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._guard:
+            for key in list(self._held):
+                self._drop(key)
+
+    # -- of all --------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Lease]:
+        """The leases of the folder but those of processes of this machine that have ended."""
+        names = sorted(p.name for p in self._dir.glob("[!.]*")) if self._dir.is_dir() else []
+        found = [lease for lease in map(self._read, names) if lease is not None]
+        return [lease for lease in found if lease.owner.alive is not False]
+
+    def _dead(self, lease: Lease, take_over: bool) -> bool:
+        alive = lease.owner.alive
+        if alive is not None:
+            return not alive
+        if take_over:
+            return True
+        nonce, touched, first = self._seen.get(lease.key, ("", 0, 0.0))
+        if (nonce, touched) != (lease.nonce, lease.touched):
+            self._seen[lease.key] = (lease.nonce, lease.touched, time.monotonic())
+            return False
+        return time.monotonic() - first > self._patience
+
+    def _keep_alive(self) -> None:
+        while not self._end.wait(self._beat):
+            with self._guard:
+                if not self._held:
+                    continue
+                try:
+                    with self._locked():
+                        for key in list(self._held):
+                            there = self._read(key)
+                            if there is None or there.nonce != self._nonce:
+                                del self._held[key]
+                                self._lost.add(key)
+                            else:
+                                os.utime(self._dir / key)
+                except OSError:
+                    continue  # the disk is away: perhaps it is there at the next beat
+
+    def _locked(self) -> FileLock:
+        self._dir.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._dir / ".lock", timeout=60)
+
+    def _read(self, key: str) -> Lease | None:
+        path = self._dir / key
+        try:
+            touched = path.stat().st_mtime_ns
+            value = json.loads(path.read_bytes())
+            holder = owner.parse(value["owner"])
+            if holder is None:
+                return None
+            return Lease(key, holder, value["nonce"], value["since"], value["reached"], touched)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # there is none, or it was cut short when its machine went down
+
+    def _write(self, key: str) -> None:
+        handle, name = tempfile.mkstemp(prefix=".new-", dir=self._dir)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(self._held[key], file)
+            os.replace(name, self._dir / key)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
