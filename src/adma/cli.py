@@ -1,4 +1,4 @@
-"""The command `adma`: compare, tune, run, replay, report, curves, data, doctor."""
+"""The command `adma`: compare, tune, run, replay, report, status, curves, data, doctor."""
 
 from __future__ import annotations
 
@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
     _add_verdict_options(report)
     report.set_defaults(run="commands:report")
+
+    status = commands.add_parser("status", help="how far a results folder is, what runs and where, what failed and why")
+    status.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare, run, replay or tune writes")
+    status.add_argument(
+        "--watch", type=_duration, nargs="?", const=5.0, metavar="TIME", help="again every 5 s, or after this time"
+    )
+    status.set_defaults(run="status:status")
 
     curves = commands.add_parser(
         "curves", help="draw losses against the true class's probability (the paper's Figure 1)"

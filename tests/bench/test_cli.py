@@ -146,25 +146,33 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
     return rows_of(root / "out")
 
 
-def test_a_worker_that_is_killed_costs_one_cell_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_killed_workers_cell_is_tried_once_more_and_then_named(tmp_path: Path, times: int) -> None:
     (tmp_path / "deadly.py").write_text(
-        "import os, signal, torch\nfrom torch import nn\n"
+        "import glob, multiprocessing, os, signal\nfrom torch import nn\n"
         "def net(in_channels, num_classes):\n"
-        "    if multiprocessing.parent_process() and os.environ.get('DEADLY') and not os.path.exists('died'):\n"
-        "        open('died', 'w').close()\n"
+        "    if multiprocessing.parent_process() and len(glob.glob('died*')) < int(os.environ.get('DEADLY', 0)):\n"
+        "        open(f'died{os.getpid()}', 'w').close()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
-        "import multiprocessing\n"
     )
     command = ["compare", "digits", *QUICK, "--model", "deadly:net", "--out", "out", "--jobs", "1"]
     run = subprocess.run(
-        [*ADMA, *command], cwd=tmp_path, env={**os.environ, "DEADLY": "1"}, capture_output=True, text=True, timeout=240,
-        check=False,
+        [*ADMA, *command], cwd=tmp_path, env={**os.environ, "DEADLY": str(times)}, capture_output=True, text=True,
+        timeout=240, check=False,
     )  # fmt: skip
-    assert run.returncode == 1
-    statuses = [c.status for c in Folder(tmp_path / "out").results().cells]
-    assert statuses == [FAILED, DONE, DONE, DONE]
+    cells = Folder(tmp_path / "out").results().cells
     assert "SIGKILL" in run.stderr
+    assert "once more" in run.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "SIGKILL" in page
+    if times == 1:
+        assert run.returncode == 0
+        assert [c.status for c in cells] == [DONE] * 4
+        assert "SIGKILL" in cells[0].env["faults"][0]
+        return
+    assert run.returncode == 1
+    assert [c.status for c in cells] == [FAILED, DONE, DONE, DONE]
     assert "SIGKILL" in run.stdout.replace("\n", " ")
     assert adma(*command, cwd=tmp_path).returncode == 0  # a failed cell runs again
 

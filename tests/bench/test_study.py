@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from adma.bench.study import Cell, Entry, Plan, Setting, Study
+from adma.bench.study import Cell, Entry, Plan, Setting, Study, digest
 
 SETTING = Setting("digits", "0123456789abcdef")
 
@@ -23,6 +25,20 @@ def test_a_cell_and_a_study_survive_their_json_form() -> None:
     study = Study(SETTING, ("cce", "mse"), (0, 1))
     assert Study.from_config(study.config()) == study
     assert study.differences(study) == []
+
+
+@given(
+    loss=st.text(), seed=st.integers(0, 2**40), lr=st.floats(1e-9, 1e9), train_size=st.none() | st.integers(1, 10**6),
+    augment=st.text(), grouped=st.booleans(),
+)  # fmt: skip
+def test_the_key_is_the_hash_of_the_canonical_json_without_defaults(
+    loss: str, seed: int, lr: float, train_size: int | None, augment: str, grouped: bool
+) -> None:
+    setting = replace(SETTING, lr=lr, train_size=train_size, augment=augment, grouped=grouped)
+    cell = Cell(setting, loss, seed)
+    defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
+    kept = {k: v for k, v in cell.config().items() if k not in defaults or v != defaults[k]}
+    assert cell.key == digest(kept)
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Setting)])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adma.bench.errors import BenchError
+from adma.bench.index import Index
 from adma.bench.result import CellResult
 from adma.bench.store import Store
 from adma.bench.study import Entry, Plan, Study
@@ -51,7 +52,7 @@ class Folder(Store):
         path = self.root / "study.json"
         self._refuse_search()
         if path.exists():
-            header = self._header()
+            header = self.header()
             there = Study.from_config(header["study"])
             grew = bool(header.get("about", {}).get(UNTIL_DECIDED))
             if grows and there.grows_from(study):
@@ -192,7 +193,12 @@ class Folder(Store):
         if self.root.exists() and any(self.root.iterdir()):
             raise BenchError(f"--out {self.root}: this folder is not empty and holds no study; choose another folder")
 
-    def _header(self) -> dict[str, Any]:
+    def header(self) -> dict[str, Any]:
+        """What study.json holds.
+
+        Raises:
+            BenchError: there is none, or it cannot be read.
+        """
         path = self.root / "study.json"
         if (self.root / "plans").is_dir():
             raise BenchError(
@@ -214,13 +220,13 @@ class Folder(Store):
 
     def study(self) -> Study:
         """The study that the folder holds."""
-        return Study.from_config(self._header()["study"])
+        return Study.from_config(self.header()["study"])
 
     def results(self) -> Results:
         """The folder's study with all that is known of its cells."""
-        header = self._header()
+        header = self.header()
         return self.results_of(Study.from_config(header["study"]), header.get("about", {}))
 
     def results_of(self, study: Study, about: Mapping[str, Any]) -> Results:
         """What the folder's cells say of any study."""
-        return Results(study, tuple(self.read(cell) for cell in study.cells()), about)
+        return Results(study, tuple(Index(self).read(study.cells())), about)

@@ -12,12 +12,13 @@ from typing import Any
 
 from adma.bench.checkpoint import Keeper
 from adma.bench.engines import Began, Engine, Finished, Reached, Retried, Stopped
+from adma.bench.index import Index
 from adma.bench.lease import Leases
 from adma.bench.progress import Display
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.store import Store
 from adma.bench.study import Cell
-from adma.bench.supply import Source, Supply, missing
+from adma.bench.supply import Source, Supply, finished
 from adma.bench.whole import DiskFullError
 
 KEEP_BYTES = 2**31
@@ -59,9 +60,10 @@ def run_cells(
             Ctrl-C does not wait for that.
         OutOfTimeError: the time of `conduct` is over.
     """
-    for line in store.set_aside_broken(cells):
+    known = Index(store).known(cells, checked=True)
+    for line in store.set_aside_broken(cell for cell in cells if known[cell.key].status == FAILED):
         display.say(line)
-    todo = missing(cells, store)
+    todo = [cell for cell in cells if not finished(known[cell.key])]
     display.start(todo, len(cells) - len(todo), engine.jobs)
     leases = Leases(store.root)
     try:

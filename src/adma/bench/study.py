@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 SCHEMA = 2  # of a cell: a change here gives every cell a new key
@@ -85,11 +86,12 @@ class Cell:
         setting = Setting(**{f.name: config[f.name] for f in fields(Setting) if f.name in config})
         return cls(setting, config["loss"], config["seed"])
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits of what is not at its default."""
-        defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
-        return digest({k: v for k, v in self.config().items() if k not in defaults or v != defaults[k]})
+        before, between, after = _pieces(self.setting)
+        text = f'{before}"loss":{json.dumps(self.loss)},{between}"seed":{json.dumps(self.seed)}{after}'
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def stream_seed(self, *names: str | int) -> int:
         """A seed for the random stream called `names`, drawn from the data and the cell's seed alone.
@@ -99,6 +101,22 @@ class Cell:
         """
         text = "/".join([self.setting.data_hash, str(self.seed), *map(str, names)])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+@lru_cache(maxsize=4096)
+def _pieces(setting: Setting) -> tuple[str, str, str]:
+    """What stands before, between and after loss and seed in the canonical JSON of a cell without its defaults.
+
+    So that the keys of many cells cost little; that it is the text `digest` would hash is tested.
+    """
+    defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
+    config = {"schema": SCHEMA, **asdict(setting)}
+    kept = {k: v for k, v in config.items() if k not in defaults or v != defaults[k]}
+    written = {k: f'"{k}":{json.dumps(kept[k], sort_keys=True, allow_nan=False)}' for k in sorted(kept)}
+    before = "".join(f"{text}," for k, text in written.items() if k < "loss")
+    between = "".join(f"{text}," for k, text in written.items() if "loss" < k < "seed")
+    after = "".join(f",{text}" for k, text in written.items() if k > "seed")
+    return "{" + before, between, after + "}"
 
 
 @dataclass(frozen=True)

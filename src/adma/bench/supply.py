@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from adma.bench.index import Index, Known
 from adma.bench.lease import Lease, Leases
 from adma.bench.result import DIVERGED, DONE, CellResult
 from adma.bench.store import Store
@@ -12,14 +13,15 @@ from adma.bench.study import Cell, unique
 from adma.bench.whole import DiskFullError
 
 
-def finished(result: CellResult) -> bool:
+def finished(result: CellResult | Known) -> bool:
     """Whether a cell never runs again: it is done, or it diverged, which is a result too."""
     return result.status in (DONE, DIVERGED)
 
 
 def missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
     """The cells that have to run: those without a result, and those that failed."""
-    return [cell for cell in cells if not finished(store.read(cell))]
+    known = Index(store).known(cells, checked=True)
+    return [cell for cell in cells if not finished(known[cell.key])]
 
 
 class Source(Protocol):

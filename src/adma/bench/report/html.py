@@ -167,6 +167,7 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
             for s in comparison.losses
             for (status, reason), seeds in s.grouped_troubles().items()
         ],
+        "mishaps": [(c.cell.loss, str(c.cell.seed), text) for c in results.cells for text in c.env.get("faults", ())],
         "growth": comparison.growth,
         "rope": rope_words(comparison),
         "error": percent(1 - comparison.level),
@@ -288,6 +289,9 @@ def _dataset_rows(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+_OF_ONE_RUN = ("shared", "conditions", "weights", "faults", "resumed_at")  # not of the machine
+
+
 def environment_rows(results: Results) -> list[tuple[str, list[str]]]:
     """What the runs recorded of versions, hardware and threads: name and every value that occurs."""
     seen: dict[str, dict[str, None]] = {}
@@ -303,6 +307,6 @@ def environment_rows(results: Results) -> list[tuple[str, list[str]]]:
         for key, value in cell.env.items():
             if key in ("versions", "hardware"):
                 walk("", value)
-            elif key not in ("shared", "conditions"):  # of what a run saw, not of where it ran
+            elif key not in _OF_ONE_RUN:
                 walk(key, value)
     return [(name, list(values)) for name, values in seen.items()]
