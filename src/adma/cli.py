@@ -1,4 +1,4 @@
-"""The command `adma`: compare, tune, run, replay, report, status, curves, data, doctor."""
+"""The command `adma`: compare, tune, run, replay, report, status, export, curves, data, doctor."""
 
 from __future__ import annotations
 
@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
         "--watch", type=_duration, nargs="?", const=5.0, metavar="TIME", help="again every 5 s, or after this time"
     )
     status.set_defaults(run="status:status")
+
+    export = commands.add_parser("export", help="a results folder as tables: cells, epochs, traces")
+    export.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare, run, replay or tune wrote")
+    export.add_argument("--format", choices=("csv", "parquet", "duckdb"), default="csv", help="(default: %(default)s)")
+    export.add_argument("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/export)")
+    export.set_defaults(run="export:export")
 
     curves = commands.add_parser(
         "curves", help="draw losses against the true class's probability (the paper's Figure 1)"
@@ -392,6 +398,10 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--jobs", type=_positive, metavar="N", help="trainings at once (default: one a core, at most 8)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+    add(
+        "--log", action="append", default=[], choices=("tensorboard", "mlflow", "wandb"),
+        help="tell this program's client every epoch, too; again for more",
+    )  # fmt: skip
     add(
         "--budget", type=_duration, metavar="TIME",
         help="stop by itself after this time, such as 90s, 30m or 2h, with a checkpoint of what is under way",

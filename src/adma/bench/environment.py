@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +24,22 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def origin(command: str) -> dict[str, Any]:
+    """What started a run: the command, and the commit of the current folder if it is in a git repository."""
+    found: dict[str, Any] = {"command": command}
+    try:
+        commit = _git("rev-parse", "HEAD")
+        found["git"] = {"commit": commit, "changed": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        pass  # no git, or no repository
+    return found
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
 
 
 def hardware(device: str) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from adma.bench import environment
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, jobs_and_threads, usable_device
 from adma.bench.engines import Engine
 from adma.bench.engines.local import LocalEngine
@@ -20,6 +23,8 @@ class Machine:
     device: of each training.
     jobs: trainings at once.
     threads: of each training's arithmetic.
+    every, hang_after, keep: as `LocalEngine` has them.
+    origin: what started the run, for every cell's environment.
     """
 
     device: str
@@ -28,12 +33,13 @@ class Machine:
     every: float
     hang_after: float
     keep: bool | None
+    origin: Mapping[str, Any]
 
     def engine(self, load: Load, root: Path) -> Engine:
         """The engine that trains cells whose checkpoints lie in `root`."""
         return LocalEngine(
             load, jobs=self.jobs, threads=self.threads, device=self.device, checkpoints=root, every=self.every,
-            keep=self.keep is not False, hang_after=self.hang_after,
+            keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin,
         )  # fmt: skip
 
 
@@ -50,13 +56,14 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
     device = usable_device(options.device)
     jobs, threads = jobs_and_threads(options.jobs, device, cells)
     return Machine(
-        device, jobs, threads, options.checkpoint_every, options.hang_after, options.keep_checkpoints
+        device, jobs, threads, options.checkpoint_every, options.hang_after, options.keep_checkpoints,
+        environment.origin(options.command_line),
     )  # fmt: skip
 
 
 def conduct_of(options: argparse.Namespace) -> Conduct:
     """How the run behaves, as the options say."""
-    return Conduct(options.budget, options.keep_checkpoints, options.take_over)
+    return Conduct(options.budget, options.keep_checkpoints, options.take_over, tuple(options.log))
 
 
 def ending(stop: KeyboardInterrupt | OutOfTimeError) -> tuple[str, int]:

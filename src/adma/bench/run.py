@@ -16,6 +16,7 @@ from adma.bench.index import Index
 from adma.bench.lease import Leases
 from adma.bench.progress import Display
 from adma.bench.result import DONE, FAILED, CellResult
+from adma.bench.sinks import Sinks
 from adma.bench.store import Store
 from adma.bench.study import Cell
 from adma.bench.supply import Source, Supply, finished
@@ -37,11 +38,13 @@ class Conduct:
     keep: whether the last states of finished trainings stay, for studies with more epochs; None: as long as those of
         the whole run take less than `KEEP_BYTES`.
     take_over: whether leases of other machines' processes are taken for a dead one's without waiting.
+    log: names of `sinks.SINKS` that are told of every epoch.
     """
 
     seconds: float | None = None
     keep: bool | None = None
     take_over: bool = False
+    log: tuple[str, ...] = ()
 
 
 DEFAULT = Conduct()
@@ -96,13 +99,16 @@ def drive(
     started = time.monotonic()
     stopping = out_of_time = False
     given_up: set[str] = set()
+    sinks = Sinks(conduct.log, store.root, display.say)
     try:
         with _Interrupts(display) as asked, closing(engine.run(source.cells())) as events:
             for event in events:
                 if isinstance(event, Began):
                     display.begin(event.cell)
+                    sinks.begin(event.cell)
                 elif isinstance(event, Reached):
                     display.epoch(event.cell, event.epoch)
+                    sinks.epoch(event.cell, event.epoch, event.row)
                     leases.note(event.cell, epoch=event.epoch, epochs=event.cell.setting.epochs)
                 elif isinstance(event, Retried):
                     display.say(f"{display.name(event.cell)}: {event.reason.splitlines()[0]}; it is trained once more")
@@ -114,6 +120,7 @@ def drive(
                     _write(event.result, store, display, asked)
                     _tidy(event.result, store, conduct, display)
                     display.end(event.result)
+                    sinks.end(event.result)
                     source.take(event.result)
                     leases.release(event.result.cell)
                 for cell in display.running:
@@ -132,6 +139,7 @@ def drive(
             if out_of_time:
                 raise OutOfTimeError
     finally:
+        sinks.close()
         display.close()
 
 

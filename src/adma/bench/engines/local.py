@@ -15,11 +15,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
 from adma.bench.engines.work import Load, Worker
@@ -53,6 +54,7 @@ class LocalEngine:
         checkpoints: the results folder that checkpoints are kept in; None: none are.
         every: seconds from one checkpoint to the next; None: as `checkpoint` has it.
         keep: whether a cell's last state stays when it is done.
+        origin: what started the run; it goes into every result's `env`.
         hang_after: seconds without a sign of life (a batch, in training or measuring) after which a worker is killed.
     """
 
@@ -67,10 +69,12 @@ class LocalEngine:
         every: float | None = None,
         keep: bool = False,
         hang_after: float = HANG_SECONDS,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.jobs = jobs
         self._worker = Worker(
-            load, threads=threads, device=device, checkpoints=checkpoints, every=every, keep=keep
+            load, threads=threads, device=device, checkpoints=checkpoints, every=every, keep=keep,
+            origin=origin,
         )  # fmt: skip
         self._hang_after = hang_after
         self._context = multiprocessing.get_context("spawn")

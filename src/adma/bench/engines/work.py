@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Worker:
         checkpoints: the results folder whose checkpoints are written and gone on from; None: none.
         every: seconds from one checkpoint to the next.
         keep: whether a cell's last state stays.
+        origin: what started the run; it goes into every result's `env`.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Worker:
         checkpoints: Path | None = None,
         every: float | None = None,
         keep: bool = True,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self._load, self._threads, self._device = load, threads, device
         self._checkpoints, self._every, self._keep = checkpoints, every, keep
+        self._origin = dict(origin or {})
         self._dataset: Dataset | None = None
         self._held = ""  # its fingerprint
 
@@ -91,7 +94,7 @@ class Worker:
                 raise  # nobody listens any more
             result = CellResult(cell, FAILED, words(error))
         faults += [] if keeper is None else keeper.notes
-        return replace(result, env={**result.env, "faults": faults}) if faults else result
+        return replace(result, env={**result.env, **self._origin, **({"faults": faults} if faults else {})})
 
     def _data(self, cell: Cell) -> Dataset:
         if self._dataset is None or self._held != cell.setting.data_hash:
