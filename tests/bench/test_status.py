@@ -1,0 +1,125 @@
+"""adma status and adma export, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from adma.bench.folder import Folder
+from adma.bench.lease import Leases
+from adma.bench.owner import Owner
+from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
+from adma.bench.status import look
+from adma.bench.study import Entry, Plan, Setting, Study
+
+STUDY = Study(Setting("digits", "0123456789abcdef", epochs=4), ("cce", "adma:a=0.26"), (0, 1, 2))
+
+
+def adma(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "adma.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    made = Folder(tmp_path / "out")
+    made.open(STUDY, about={"command": "adma compare digits"})
+    for number, (cell, status) in enumerate(zip(STUDY.cells(), (DONE, DONE, DIVERGED, FAILED), strict=False)):
+        epochs = {name: np.array([1.0, 2.0, 3.0, number]) for name in COLUMNS}
+        trace = {"step": np.array([0, 5]), "epoch": np.array([0.0, 0.5]), "a": np.array([0.1, 0.2])} if number else {}
+        made.write(CellResult(cell, status, f"reason {number}\nmore", 10.0, epochs, {"weights": "ab"}, trace))
+    return made
+
+
+def test_what_is_done_what_failed_and_how_to_go_on(folder: Folder) -> None:
+    run = adma("status", folder.root)
+    assert run.returncode == 1  # a cell failed, and nothing runs
+    rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines() if line.startswith("  ")}
+    assert rows["cce"] == ["1", "1", "·", "·", "1"]
+    assert rows["adma:a=0.26"] == ["1", "·", "·", "1", "1"]
+    assert "diverged: cce seed 1: reason 2" in run.stdout
+    assert "failed: adma:a=0.26 seed 1: reason 3" in run.stdout
+    assert "more" not in run.stdout
+    assert "3 to go, nothing runs; to go on: adma compare digits" in run.stdout
+
+
+def test_what_runs_where_and_how_long_it_will_take(folder: Folder) -> None:
+    leases = Leases(folder.root)
+    cells = STUDY.cells()
+    leases.take(cells[4])
+    leases.note(cells[4], epoch=2, epochs=4)
+    path = folder.root / "leases" / cells[5].key
+    elsewhere = {"owner": str(Owner("node-7", 4321, "x")), "nonce": "n", "since": "2026-01-01T00:00:00+00:00"}
+    path.write_text(json.dumps({**elsewhere, "cell": {}, "reached": {}}))
+    run = adma("status", folder.root)
+    assert run.returncode == 0
+    assert "running: cce seed 2, epoch 2 of 4" in run.stdout
+    assert "running: adma:a=0.26 seed 2, begun" in run.stdout
+    assert "by node-7, process 4321" in run.stdout
+    # half a cell, a whole one and the failed one, of 10 s each, two at a time
+    assert look(folder.root).seconds_left == pytest.approx((5 + 10 + 10) / 2)
+    assert "3 to go, about 12 s left" in run.stdout
+    leases.close()
+
+
+def test_plans_are_shown_study_by_study_and_a_strangers_folder_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "plans")
+    folder.open_plan(
+        Plan("table9", (Entry("digits", STUDY), Entry("digits/relu", STUDY))), about={"command": "adma run"}
+    )
+    run = adma("status", folder.root)
+    assert "table9 digits/relu" in run.stdout
+    assert "6 to go" in run.stdout
+    (tmp_path / "other").mkdir()
+    refused = adma("status", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "holds no study" in refused.stderr
+
+
+def test_watching_ends_when_all_is_done(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    study = Study(STUDY.setting, ("cce",), (0,))
+    folder.open(study, about={})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adma.cli", "status", str(folder.root), "--watch", "0.2"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    folder.write(CellResult(study.cells()[0], DONE))
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "all is done" in out
+
+
+def test_tables_for_other_programs(folder: Folder) -> None:
+    for kind in ("csv", "parquet"):
+        run = adma("export", folder.root, "--format", kind)
+        assert run.returncode == 0, run.stderr
+        read = pyarrow.csv.read_csv if kind == "csv" else pq.read_table
+        found = {name: read(folder.root / "export" / f"{name}.{kind}") for name in ("cells", "epochs", "traces")}
+        assert found["cells"].num_rows == 4  # what has not run is left out
+        assert found["cells"]["status"].to_pylist() == [DONE, DONE, DIVERGED, FAILED]
+        assert found["cells"]["last_test_accuracy"].to_pylist() == [0, 1, 2, 3]
+        assert found["cells"]["loss"].to_pylist()[:2] == ["cce", "adma:a=0.26"]
+        assert found["epochs"].num_rows == 16
+        assert found["epochs"].column_names == ["key", *COLUMNS]
+        assert found["traces"].num_rows == 6
+        assert found["traces"]["parameter"].to_pylist() == ["a"] * 6
+        assert str(folder.root / "export" / f"traces.{kind}") in run.stdout.replace("\n", "")
+
+
+def test_a_database_for_other_programs(folder: Folder, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    run = adma("export", folder.root, "--format", "duckdb", "--out", tmp_path / "db")
+    assert run.returncode == 0, run.stderr
+    with duckdb.connect(str(tmp_path / "db" / "adma.duckdb"), read_only=True) as database:
+        best = database.execute(
+            "select loss, max(test_accuracy) from cells join epochs using (key) group by loss order by loss"
+        ).fetchall()
+    assert best == [("adma:a=0.26", 3.0), ("cce", 3.0)]
