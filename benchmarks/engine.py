@@ -1,0 +1,192 @@
+"""What the bench costs beside the training: cells through the engine into the store, and the store when it is large.
+
+    python benchmarks/engine.py                                  10,000 cells through the engine, 100,000 in the store
+    python benchmarks/engine.py --cells 500 --stored 2000        a quick look
+
+Prints, and with --out writes, the cost of a cell, the memory of the command and of the workers over the run, and how
+long `status`, the index and the results of a large store take, by their folders and by the index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adma.bench import environment, status
+from adma.bench.data import Dataset
+from adma.bench.engines.local import LocalEngine
+from adma.bench.engines.work import Worker
+from adma.bench.folder import Folder
+from adma.bench.index import Index
+from adma.bench.progress import Counter
+from adma.bench.result import COLUMNS, DONE, CellResult
+from adma.bench.run import run_cells
+from adma.bench.statistics.summary import summarise
+from adma.bench.study import Cell, Setting, Study
+
+EPOCHS = 10
+
+
+def result_of(cell: Cell) -> CellResult:
+    """As large as a training of ten epochs leaves."""
+    chance = np.random.default_rng(cell.seed)
+    epochs = {name: chance.random(EPOCHS) for name in COLUMNS} | {"epoch": np.arange(1, EPOCHS + 1)}
+    versions = {f"package-{n}": "1.2.3" for n in range(10)}
+    shared = dict.fromkeys(("split", "init", "order", "augment"), f"{cell.seed:016x}")
+    return CellResult(cell, DONE, "", 0.0, epochs, {"versions": versions, "shared": shared, "weights": "0" * 16})
+
+
+class Trivial(Worker):
+    """Trains nothing."""
+
+    def train(self, cell: Cell, on_epoch: Callable[[int, Any], None], pulse: Any = None) -> CellResult:
+        on_epoch(1, {"val_accuracy": 0.5})
+        return result_of(cell)
+
+
+def no_data(cell: Cell) -> Dataset:
+    raise AssertionError("nothing is loaded")
+
+
+class Silent(Counter):
+    """Counts, and samples this process's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: list[int] = []
+
+    def end(self, result: CellResult) -> None:
+        super().end(result)
+        if self.finished % max(1, self.total // 20) == 0:
+            self.memory.append(resident())
+
+    def say(self, words: str) -> None:
+        print(words)
+
+    def close(self) -> None:
+        return None
+
+
+def resident() -> int:
+    """MiB of this process now; its greatest where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def study_of(cells: int) -> Study:
+    """A hundred losses (or fewer), each with as many seeds as it takes."""
+    losses = min(100, cells)
+    return Study(
+        Setting("trivial", "0123456789abcdef", epochs=EPOCHS),
+        tuple(f"adma:a={0.01 + n / 1000:.3f}" for n in range(losses)),
+        tuple(range(cells // losses)),
+    )
+
+
+def through_the_engine(root: Path, cells: int, jobs: int) -> list[tuple[str, float, str]]:
+    study = study_of(cells)
+    folder = Folder(root)
+    folder.open(study, about={})
+    engine = LocalEngine(no_data, jobs=jobs, threads=1)
+    engine._worker = Trivial(no_data, threads=1)
+    display = Silent()
+    warm = Folder(root / "warm")  # the workers' start is not the cost of a cell
+    warm.open(study_of(jobs), about={})
+    started = time.perf_counter()
+    run_cells(warm.study().cells(), warm, engine, Silent())
+    start = time.perf_counter() - started
+    started = time.perf_counter()
+    run_cells(study.cells(), folder, engine, display)
+    took = time.perf_counter() - started - start
+    third = max(1, len(display.memory) // 3)
+    return [
+        ("cells through the engine", cells, "cells"),
+        ("start of the workers", start, "s"),
+        ("a cell, from the supply to the store", 1000 * took / cells, "ms"),
+        ("memory of the command after a third of the cells", display.memory[third - 1], "MiB"),
+        ("memory of the command after all cells", display.memory[-1], "MiB"),
+    ]
+
+
+def large_store(root: Path, cells: int) -> list[tuple[str, float, str]]:
+    """A store that is filled without waiting for the disk, then read."""
+    study = study_of(cells)
+    folder = Folder(root)
+    folder.open(study, about={})
+    sync, os.fsync = os.fsync, lambda handle: None
+    started = time.perf_counter()
+    for cell in study.cells():
+        folder.write(result_of(cell))
+    os.fsync = sync
+    rows = [
+        ("cells in the store", float(cells), "cells"),
+        ("a cell written, without waiting for the disk", 1000 * (time.perf_counter() - started) / cells, "ms"),
+    ]
+
+    def timed(name: str, act: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        act()
+        rows.append((name, time.perf_counter() - started, "s"))
+
+    timed("first look: every folder read and checked, the index written", lambda: Index(folder).read(study.cells()))
+    timed("adma status, by the index", lambda: status.render(status.look(root)))
+    timed("what a run looks at before it starts: every file's size and time", lambda: _known(folder))
+    timed("all results of the study, by the index", folder.results)
+    results = folder.results()
+    few = replace(study, losses=study.losses[:4], seeds=study.seeds[:50])
+    timed("all results and the comparison of 4 losses x 50 seeds among them", lambda: summarise(_some(folder, few)))
+    rows.append(("size of the index", (root / "index.parquet").stat().st_size / 2**20, "MiB"))
+    assert all(r.status == DONE for r in results.cells)
+    return rows
+
+
+def _known(folder: Folder) -> object:
+    return Index(folder).known(folder.study().cells(), checked=True)
+
+
+def _some(folder: Folder, study: Study) -> Any:
+    folder.results()
+    return folder.results_of(study, {})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=10_000, metavar="N", help="through the engine")
+    parser.add_argument("--stored", type=int, default=100_000, metavar="N", help="in the large store")
+    parser.add_argument("--jobs", type=int, default=environment.cores())
+    parser.add_argument("--folder", type=Path, help="where the stores are made (default: a temporary folder)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv")
+    options = parser.parse_args(arguments)
+    root = Path(tempfile.mkdtemp(prefix="adma-engine-", dir=options.folder))
+    try:
+        rows = through_the_engine(root / "engine", options.cells, options.jobs) + large_store(
+            root / "store", options.stored
+        )
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    for name, value, unit in rows:
+        print(f"{name:<75} {value:>12,.3f} {unit}")
+    if options.out is not None:
+        hardware = environment.hardware("cpu")
+        with options.out.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["what", "value", "unit", "processor", "cores"])
+            for name, value, unit in rows:
+                writer.writerow([name, f"{value:.6g}", unit, hardware["processor"], hardware["cores"]])
+
+
+if __name__ == "__main__":
+    main()
