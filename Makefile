@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench soak clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test: lint
 # make bench: speed against torch's own cross-entropy, as ratios in one run
 bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
+
+# make soak: kill real commands at 60 random instants and compare what they end with; takes about half an hour
+soak: setup
+	ADMA_SOAK=30 $(BIN)/pytest -s tests/bench/test_kill.py --timeout 7200
 
 clean:
 	rm -f $(NATIVE)/libadma_native*
