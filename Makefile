@@ -40,7 +40,7 @@ lint: setup
 test: lint
 	$(BIN)/pytest
 
-# make bench: speed against torch's own cross-entropy, as ratios in one run
+# make bench: speed on the CPU against torch and what else is installed; tables and a plot in benchmarks/results
 bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
 

@@ -1,84 +1,139 @@
-"""Forward and backward of each loss against eager torch.nn.functional.cross_entropy, as ratios in one run.
+"""Forward and backward of each loss on the CPU, against torch's eager cross_entropy and a copy, as ratios in one run.
 
-    python benchmarks/cross_entropy.py [--rounds 15] [--seconds 25] [--out benchmarks/results/NAME.csv]
+    python benchmarks/cross_entropy.py [--rounds 15] [--seconds 12] [--out FOLDER]
+    python benchmarks/cross_entropy.py --shapes 4096x1000 --classes --without torch.compile
 
-The calls of a round are interleaved in shuffled order on fresh gradients; a figure is the median over the rounds of
-the ratio within a round, with its minimum and maximum; a shape ends after so many rounds, or after so many seconds if
-five rounds are done. Values are checked before anything is timed. The floor is a
-copy of the logits into memory that is warm: every loss reads them and writes as much. All is measured twice, with the
-system's allocator as it is (a large gradient is fresh memory, and its pages are made while it is written) and with one
-that keeps what was freed (MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_), as a long training run would have it.
+Prints each figure and stores in FOLDER (`benchmarks/results`) a table of some common shapes, DATE-cpu.csv, and one of
+as many logits in ever fewer, longer rows, DATE-cpu-over-classes.csv with its plot. `calls.py` says what is timed;
+which peers are not installed is printed and stored too.
+
+The calls of a round are interleaved in shuffled order on fresh gradients; a figure is the median over the rounds of the
+ratio within a round, with its minimum and maximum. A shape ends after so many rounds, or after so many seconds if five
+rounds are done; none begins when the minutes are over. Small shapes are repeated within a step. `ratio` is to torch's
+cross_entropy with the same kind of targets, `of_copy` to a copy of the logits into memory that is warm: every loss
+reads them and writes as much. Losses and gradients are checked against float64 before anything is timed. A call's peak
+memory is that of the process, in a step of its own from a trimmed heap. All is measured twice, with the system's
+allocator as it is (a large gradient is fresh memory, and its pages are made while it is written) and with one that
+keeps what was freed (MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_), as a long training run would have it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import math
 import os
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
+from datetime import date
 from pathlib import Path
-from unittest import mock
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+from calls import BASELINE, COPY, OURS, PEER, PROBABILITIES, Call, Loss, our_calls, peers
+from plot import draw
 from table import finish
 from torch import Tensor
 
-import adma
-from adma import functional as AF
-from adma.torch.kernels import native
 from adma.torch.kernels.native import library
 
-SHAPES = ((256, 100), (4096, 10), (4096, 1000), (1024, 32000), (2, 19, 512, 512))
-HALF_SHAPES = ((4096, 1000), (1024, 32000), (2, 19, 512, 512))
-LOSSES = ("cce", "adma:a=0.26", "gce:q=0.7", "focal:gamma=2.0")
-REFERENCE = "torch cross_entropy"
+SHAPES = ("256x100", "4096x10", "4096x1000", "1024x32000", "2x19x512x512")
+CLASSES = tuple(4**k for k in range(1, 10))
+LOGITS = 1 << 22  # of each shape over the classes
+LARGE = 1 << 20  # from so many logits on, bfloat16 is measured too
+STEP, REPEATS = 1 << 19, 20  # a step goes through so many logits at least, by so many repeats at most
+CHECKED = 1 << 20  # logits whose gradient is compared
+WARM = 2  # rounds that warm up
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-COLUMNS = ("allocator", "type", "shape", "call", "ratio", "min", "max", "milliseconds", "peak_mib", "rounds")
-
-Call = Callable[[Tensor, Tensor], Tensor]
+F32, BF16 = torch.float32, torch.bfloat16
 
 
-@contextmanager
-def eager_engine() -> Iterator[None]:
-    """Without the compiled kernel."""
-    with mock.patch.object(native, "load", return_value="left out by the benchmark"):
-        yield
+class Bounds(NamedTuple):
+    """How far from float64 a loss (relative) and a gradient (relative to its largest entry) may be."""
+
+    loss: float
+    gradient: float
 
 
-def paper_formula(logits: Tensor, target: Tensor) -> Tensor:
-    """The paper's equation 5 as written, on softmax probabilities."""
-    p = torch.softmax(logits, 1).gather(1, target.unsqueeze(1))
-    return (torch.e - torch.exp(p**0.26)).mean()
+NEAR = {F32: Bounds(1e-5, 1e-5), BF16: Bounds(8e-3, 8e-3)}  # for ours
+FAR = {F32: Bounds(1e-3, 1e-3), BF16: Bounds(5e-2, 5e-2)}  # for others: torch sums bfloat16 rows in bfloat16
 
 
-def calls() -> dict[str, Call]:
-    found: dict[str, Call] = {REFERENCE: F.cross_entropy}
-    for spec in LOSSES:
-        found[f"adma {spec}"] = adma.make_loss(spec)
-    found["adma:a=0.26 in place"] = adma.AdmaLoss(inplace=True)
-    found["adma:a=0.26 eager engine"] = adma.AdmaLoss()
-    found["paper's formula"] = paper_formula
-    return found
+class Inputs(NamedTuple):
+    """Logits, class indices and class probabilities of one shape."""
+
+    logits: Tensor
+    indices: Tensor
+    probabilities: Tensor
+
+    @classmethod
+    def draw(cls, shape: tuple[int, ...], dtype: torch.dtype) -> Inputs:
+        generator = torch.Generator().manual_seed(0)
+        logits = (torch.randn(shape, generator=generator) * 3).to(dtype)
+        indices = torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator)
+        return cls(logits, indices, torch.randn(shape, generator=generator).softmax(1).to(dtype))
+
+    def target(self, call: Call) -> Tensor:
+        return self.probabilities if call.kind == PROBABILITIES else self.indices
 
 
-def check(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    rest = (shape[0], *shape[2:])
-    logits, target = torch.randn(shape).to(dtype), torch.randint(shape[1], rest)
-    near = {} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-3}
-    wide = logits.float()  # torch sums bfloat16 rows in bfloat16
-    torch.testing.assert_close(AF.cross_entropy(logits, target).float(), F.cross_entropy(wide, target), **near)
-    far = near or {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(AF.adma_loss(logits, target).float(), paper_formula(wide, target), **far)
-    with eager_engine():
-        expected = AF.adma_loss(logits, target)
-    torch.testing.assert_close(AF.adma_loss(logits, target), expected, **near)
+def check(call: Call, inputs: Inputs, remembered: dict[Loss, tuple[float, Tensor]]) -> str:
+    """What is wrong with a call's loss and gradient, in words; empty if nothing is."""
+    logits, target = inputs.logits, inputs.target(call)
+    rows = inputs.indices.numel()
+    some = max(1, min(len(logits), CHECKED * len(logits) // logits.numel()))
+    if call.rows not in remembered:
+        with torch.no_grad():
+            parts = zip(logits.split(some), target.split(some), strict=True)
+            total = sum(float(call.rows(z.double(), _wide(y)).sum()) for z, y in parts)
+        head = logits[:some].double().requires_grad_()
+        (call.rows(head, _wide(target[:some])).sum() / rows).backward()
+        assert head.grad is not None
+        remembered[call.rows] = total / rows, head.grad
+    expected, slope = remembered[call.rows]
+    loss, gradient = call.result(logits, target)
+    bounds = (NEAR if call.maker == OURS else FAR)[logits.dtype]
+    off = abs(float(loss) - expected) / abs(expected)
+    if not off <= bounds.loss:
+        return f"its loss is {float(loss):.8g}, not {expected:.8g}"
+    far = float((gradient[:some].double() - slope).abs().max() / slope.abs().max())
+    return "" if far <= bounds.gradient else f"its gradient is off by {far:.2g} of the largest entry"
+
+
+def _wide(target: Tensor) -> Tensor:
+    return target.double() if target.is_floating_point() else target
+
+
+def checked(calls: list[Call], inputs: Inputs, missing: dict[str, str]) -> list[Call]:
+    """Those whose values are right; why a peer is left out is added to `missing`.
+
+    Raises:
+        AssertionError: a loss of ours or torch's is wrong.
+    """
+    kept: list[Call] = []
+    remembered: dict[Loss, tuple[float, Tensor]] = {}
+    shape = "x".join(map(str, inputs.logits.shape))
+    for call in calls:
+        try:
+            wrong = check(call, inputs, remembered)
+        except Exception as error:
+            if call.maker != PEER:
+                raise
+            wrong = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if not wrong:
+            kept.append(call)
+        elif call.maker != PEER:
+            raise AssertionError(f"{call.name}, {call.kind}, {shape} {inputs.logits.dtype}: {wrong}")
+        else:
+            missing[f"{call.name} at {shape} {str(inputs.logits.dtype).removeprefix('torch.')}"] = wrong
+            print(f"left out: {call.name}, {shape}: {wrong}", file=sys.stderr)
+    return kept
 
 
 def peak() -> float:
@@ -91,105 +146,154 @@ def peak() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def step(call: Call, name: str, base: Tensor, target: Tensor) -> tuple[float, float]:
-    """Seconds of forward and backward, and MiB above what was there before."""
-    leaf = base.clone().requires_grad_()
-    # in place, the logits are a layer's output: here a view's, which costs nothing
-    logits = _Through.apply(leaf) if name.endswith("in place") else leaf
+def memory(call: Call, inputs: Inputs) -> float:
+    """MiB above what was there before a step, in one step from a heap without free pages."""
+    step = call.ready(inputs.logits, inputs.target(call), 1)
+    with suppress(AttributeError, TypeError):  # another C library: what it holds free is not counted
+        ctypes.CDLL(None).malloc_trim(0)
     peak()
     before = peak()
-    start = time.perf_counter()
-    call(logits, target).backward()
-    seconds = time.perf_counter() - start
-    return seconds, peak() - before
+    with call.engine():
+        step()
+    return peak() - before
 
 
-class _Through(torch.autograd.Function):
-    """The leaf's memory as the output of an operation."""
-
-    @staticmethod
-    def forward(ctx: object, leaf: Tensor) -> Tensor:
-        return leaf.detach()
-
-    @staticmethod
-    def backward(ctx: object, grad: Tensor) -> Tensor:
-        return grad
-
-
-def measure(
-    shape: tuple[int, ...], dtype: torch.dtype, rounds: int, limit: float
-) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and MiB of each call, one a round; and seconds of a warm copy."""
-    functions = calls()
-    base = (torch.randn(shape) * 3).to(dtype)
-    target, warm = torch.randint(shape[1], (shape[0], *shape[2:])), torch.empty_like(base)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in [*functions, "floor: warm copy"]}
+def measure(calls: list[Call], inputs: Inputs, rounds: int, limit: float) -> dict[Call | None, list[float]]:
+    """Seconds of each call, and of a copy (None), one a round."""
+    base = inputs.logits
+    repeats = min(REPEATS, math.ceil(STEP / base.numel()))
+    warm = torch.empty_like(base)
+    seconds: dict[Call | None, list[float]] = {call: [] for call in (*calls, None)}
     begun = time.perf_counter()
-    for turn in range(rounds + 3):
-        if turn >= 8 and time.perf_counter() - begun > limit:
+    for turn in range(rounds + WARM):
+        if turn >= WARM + 5 and time.perf_counter() - begun > limit:
             break
-        names = list(found)
-        random.shuffle(names)
-        for name in names:
-            if name not in functions:
+        order = list(seconds)
+        random.shuffle(order)
+        for call in order:
+            if call is None:
                 start = time.perf_counter()
-                warm.copy_(base)
-                result = time.perf_counter() - start, 0.0
-            elif name.endswith("eager engine"):
-                with eager_engine():
-                    result = step(functions[name], name, base, target)
+                for _ in range(repeats):
+                    warm.copy_(base)
+                end = time.perf_counter()
             else:
-                result = step(functions[name], name, base, target)
-            if turn >= 3:  # the first rounds warm up
-                found[name].append(result)
-    return found
+                step = call.ready(base, inputs.target(call), repeats)
+                with call.engine():
+                    start = time.perf_counter()
+                    step()
+                    end = time.perf_counter()
+                del step
+            if turn >= WARM:
+                seconds[call].append((end - start) / repeats)
+    return seconds
 
 
-def table(allocator: str, rounds: int, limit: float) -> list[dict[str, object]]:
-    random.seed(0)
-    torch.manual_seed(0)
+def spread(name: str, values: list[float], others: list[float]) -> dict[str, object]:
+    """Median, minimum and maximum of the ratios within a round."""
+    ratios = [a / b for a, b in zip(values, others, strict=True)]
+    found = {name: statistics.median(ratios), f"{name}_min": min(ratios), f"{name}_max": max(ratios)}
+    return {key: float(f"{value:.4g}") for key, value in found.items()}
+
+
+def table(
+    allocator: str, shape: tuple[int, ...], dtype: torch.dtype, calls: list[Call], options: argparse.Namespace,
+    missing: dict[str, str],
+) -> list[dict[str, object]]:  # fmt: skip
+    """The rows of one shape."""
+    torch._dynamo.reset()  # a shape is compiled for itself
+    inputs = Inputs.draw(shape, dtype)
+    calls = checked(calls, inputs, missing)
+    mib = {call: memory(call, inputs) for call in calls}
+    seconds = measure(calls, inputs, options.rounds, options.seconds)
+    baselines = {call.kind: seconds[call] for call in calls if call.name == BASELINE}
     rows: list[dict[str, object]] = []
-    for dtype, shapes in ((torch.float32, SHAPES), (torch.bfloat16, HALF_SHAPES)):
-        for shape in shapes:
-            check(shape, dtype)
-            found = measure(shape, dtype, rounds, limit)
-            for name, values in found.items():
-                ratios = [a / b for (a, _), (b, _) in zip(values, found[REFERENCE], strict=True)]
-                seconds, mib = zip(*values, strict=True)
-                kind = str(dtype).removeprefix("torch.")
-                row = dict(zip(COLUMNS, (
-                    allocator, kind, "x".join(map(str, shape)), name, round(statistics.median(ratios), 3),
-                    round(min(ratios), 3), round(max(ratios), 3), round(1e3 * statistics.median(seconds), 3),
-                    round(statistics.median(mib), 1), len(values),
-                ), strict=True))  # fmt: skip
-                rows.append(row)
-                print(f"{allocator:<8} {kind:<9} {row['shape']:>14} {name:<25} {row['ratio']:6.2f}  [{row['min']:.2f}, "
-                      f"{row['max']:.2f}]  {row['milliseconds']:9.3f} ms  {row['peak_mib']:7.1f} MiB",
-                      file=sys.stderr, flush=True)  # fmt: skip
+    for call, values in seconds.items():
+        kind, name = (call.kind, call.name) if call is not None else ("", COPY)
+        row: dict[str, object] = {
+            "allocator": allocator, "type": str(dtype).removeprefix("torch."), "shape": "x".join(map(str, shape)),
+            "targets": kind, "call": name, **spread("ratio", values, baselines[kind or calls[0].kind]),
+            **spread("of_copy", values, seconds[None]), "milliseconds": float(f"{1e3 * statistics.median(values):.4g}"),
+            "peak_mib": round(mib[call], 1) if call is not None else 0.0, "rounds": len(values),
+        }  # fmt: skip
+        rows.append(row)
+        print(f"{allocator:<8} {row['type']:<9} {row['shape']:>14} {kind[:22]:<22} {name:<30} {row['ratio']:6.2f}  "
+              f"[{row['ratio_min']:.2f}, {row['ratio_max']:.2f}]  {row['of_copy']:6.2f} copies  "
+              f"{row['milliseconds']:9.3f} ms  {row['peak_mib']:7.1f} MiB", flush=True)  # fmt: skip
     return rows
+
+
+def one_allocator(allocator: str, options: argparse.Namespace) -> dict[str, object]:
+    """All rows under one allocator, which this process has; versions of the peers; what was left out, and why."""
+    random.seed(0)
+    others, versions, missing = peers()
+    for name, why in missing.items():
+        print(f"left out: {name}: {why}", file=sys.stderr)
+    calls = [call for call in (*our_calls(), *others) if not any(word in call.name for word in options.without)]
+    work: list[tuple[str, tuple[int, ...], torch.dtype]] = []
+    for shape in map(sizes, options.shapes):
+        work += [("shapes", shape, dtype) for dtype in ((F32, BF16) if math.prod(shape) >= LARGE else (F32,))]
+    work += [("classes", (max(1, options.logits // count), count), F32) for count in options.classes]
+    found: dict[str, list[dict[str, object]]] = {"shapes": [], "classes": []}
+    until = time.monotonic() + 30 * options.minutes  # half of them
+    for part, shape, dtype in work:
+        if time.monotonic() > until:
+            missing[f"{'x'.join(map(str, shape))} {str(dtype).removeprefix('torch.')}"] = "the time was up"
+            print(f"left out: {shape} {dtype}: the time is up", file=sys.stderr)
+            continue
+        chosen = [call for call in calls if part in call.parts]
+        found[part] += table(allocator, shape, dtype, chosen, options, missing)
+    return {**found, "versions": versions, "missing": missing}
+
+
+def sizes(shape: str) -> tuple[int, ...]:
+    return tuple(map(int, shape.split("x")))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=25.0)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=("default", "keeping"), help="one allocator; its rows as JSON to stdout")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of a shape's rounds, if five are done")
+    parser.add_argument("--minutes", type=float, default=8.5, help="no shape begins later")
+    parser.add_argument("--shapes", nargs="*", default=SHAPES, metavar="NxC", help="rows x classes [x more]")
+    parser.add_argument("--classes", nargs="*", type=int, default=CLASSES, metavar="C", help="lengths of the rows")
+    parser.add_argument("--logits", type=int, default=LOGITS, help="in each shape over the classes")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="WORD", help="leave out calls with it in their name"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", metavar="FOLDER")
+    parser.add_argument("--allocator", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.only:
-        print(json.dumps(table(options.only, options.rounds, options.seconds)))
+    if options.allocator:
+        name, file = options.allocator
+        Path(file).write_text(json.dumps(one_allocator(name, options)), encoding="utf-8")
         return
-    rows: list[dict[str, object]] = []
-    for allocator, setting in (("default", {}), ("keeping", KEEPING)):
-        done = subprocess.run(
-            [sys.executable, __file__, "--only", allocator, "--rounds", str(options.rounds),
-             "--seconds", str(options.seconds)],
-            env={**os.environ, **setting}, stdout=subprocess.PIPE, text=True, check=True,
-        )  # fmt: skip
-        rows += json.loads(done.stdout)
+    start = time.monotonic()
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, setting in (("default", {}), ("keeping", KEEPING)):
+            file = Path(folder) / name
+            done = subprocess.run(
+                [sys.executable, __file__, *sys.argv[1:], "--allocator", name, str(file)],
+                env={**os.environ, **setting}, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                sys.exit(f"nothing is stored: the part with the allocator {name!r} failed, see above")
+            found.append(json.loads(file.read_text(encoding="utf-8")))
     loaded = library.load()
-    kernel = loaded if isinstance(loaded, str) else f"compiled kernel: {library.SETS[loaded.number]}"
-    finish(rows, options.out, kernel)
+    about = [loaded if isinstance(loaded, str) else f"compiled kernel: {library.SETS[loaded.number]}"]
+    about += [f"{package} {version}" for package, version in found[0]["versions"].items()]
+    about += [f"left out: {name} ({why})" for name, why in (found[0]["missing"] | found[1]["missing"]).items()]
+    about.append(f"{(time.monotonic() - start) / 60:.1f} minutes")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for part, suffix in (("shapes", "cpu"), ("classes", "cpu-over-classes")):
+        rows = found[0][part] + found[1][part]
+        if rows:
+            path = options.out / f"{date.today()}-{suffix}.csv"
+            finish(rows, path, *about)
+            print(f"table: {path}")
+            if part == "classes":
+                draw(path, path.with_suffix(".png"))
+                print(f"plot: {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What learning a loss's shape costs: training with a `ShapeTuner` against the same training without, in one run.
 
-    python benchmarks/learn_shape.py [--rounds 9] [--out benchmarks/results/NAME.csv]
+    python benchmarks/learn_shape.py [--rounds 9] [--settings mlp:1x28x28 ...] [--out FILE.csv]
 
 A round trains both for the same number of steps (a multiple of `every`, so that every step of the shape is counted),
 in shuffled order, warm; a figure is the median over the rounds of the ratio within a round, with minimum and maximum.
@@ -22,7 +22,7 @@ import adma
 from adma.bench.models import build_model
 
 BATCH, EVERY = 64, 16  # the defaults of the bench and of the tuner
-SETTINGS = (("mlp", (1, 28, 28)), ("convnet", (1, 8, 8)), ("convnet", (1, 28, 28)), ("convnet", (3, 32, 32)))
+SETTINGS = ("mlp:1x28x28", "convnet:1x8x8", "convnet:1x28x28", "convnet:3x32x32")  # network:images
 
 
 def training(model: str, shape: tuple[int, ...], product: str | None) -> Callable[[], None]:
@@ -53,11 +53,14 @@ def training(model: str, shape: tuple[int, ...], product: str | None) -> Callabl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="NETWORK:IMAGES")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     random.seed(0)
     rows = []
-    for model, shape in SETTINGS:
+    for setting in options.settings:
+        model, _, images = setting.rpartition(":")
+        shape = tuple(map(int, images.split("x")))
         runs = {"without": training(model, shape, None)}
         runs |= {product: training(model, shape, product) for product in ("forward", "difference")}
         seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -73,7 +76,7 @@ def main() -> None:
             ratios = [a / b for a, b in zip(seconds[name], seconds["without"], strict=True)]
             row = {
                 "model": model,
-                "images": "x".join(map(str, shape)),
+                "images": images,
                 "product": name,
                 "ratio": round(statistics.median(ratios), 3),
                 "min": round(min(ratios), 3),
@@ -82,7 +85,7 @@ def main() -> None:
                 "rounds": options.rounds,
             }
             rows.append(row)
-            print(f"{model:>8} {row['images']:>8} {name:<10} {row['ratio']:.3f} [{row['min']:.3f}, {row['max']:.3f}]  "
+            print(f"{model:>8} {images:>8} {name:<10} {row['ratio']:.3f} [{row['min']:.3f}, {row['max']:.3f}]  "
                   f"{row['ms_a_step']:8.2f} ms a step", flush=True)  # fmt: skip
     finish(rows, options.out, f"Adam, batches of {BATCH}, a step of the shape every {EVERY} steps")
 
