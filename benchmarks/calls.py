@@ -34,7 +34,8 @@ BASELINE = "torch cross_entropy"
 COPY = "copy"
 ADMA, GCE, FOCAL = "adma:a=0.26", "gce:q=0.7", "focal:gamma=2.0"
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+# logits, their negative log-likelihoods of every class, targets -> a loss for each row
+Rows = Callable[[Tensor, Tensor, Tensor], Tensor]
 Psi = Callable[[Tensor], Tensor]
 Step = Callable[[], object]
 
@@ -56,11 +57,10 @@ def psi_focal(t: Tensor) -> Tensor:
 
 
 @cache
-def rows_of(psi: Psi, kind: str) -> Loss:
+def rows_of(psi: Psi, kind: str) -> Rows:
     """The loss rows in plain operators, from psi of the negative log-likelihood and targets of a kind."""
 
-    def rows(logits: Tensor, target: Tensor) -> Tensor:
-        t = -torch.log_softmax(logits, 1)
+    def rows(logits: Tensor, t: Tensor, target: Tensor) -> Tensor:
         if kind == PROBABILITIES:
             return (target * psi(t)).sum(1)
         row = psi(t.gather(1, target.unsqueeze(1)).squeeze(1))
@@ -79,7 +79,7 @@ def one_hot(logits: Tensor, target: Tensor) -> Tensor:
     return torch.zeros_like(logits).scatter_(1, target.unsqueeze(1), 1.0)
 
 
-def sigmoid_focal_rows(logits: Tensor, target: Tensor) -> Tensor:
+def sigmoid_focal_rows(logits: Tensor, t: Tensor, target: Tensor) -> Tensor:
     """A focal loss a class, each a yes or no of its own (Lin 2017), summed over the classes; alpha 0.25, gamma 2."""
     y = one_hot(logits.detach(), target)
     signed = torch.where(y == 1, logits, -logits)
@@ -124,7 +124,7 @@ class Call:
 
     name: str
     kind: str
-    rows: Loss
+    rows: Rows
     function: Any
     maker: str = OURS
     engine: Callable[[], AbstractContextManager[None]] = nullcontext

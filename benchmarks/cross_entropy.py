@@ -1,6 +1,6 @@
 """Forward and backward of each loss on the CPU, against torch's eager cross_entropy and a copy, as ratios in one run.
 
-    python benchmarks/cross_entropy.py [--rounds 15] [--seconds 12] [--out FOLDER]
+    python benchmarks/cross_entropy.py [--rounds 15] [--seconds 12] [--out FOLDER] [--minutes 8]
     python benchmarks/cross_entropy.py --shapes 4096x1000 --classes --without torch.compile
 
 Prints each figure and stores in FOLDER (`benchmarks/results`) a table of some common shapes, DATE-cpu.csv, and one of
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from calls import BASELINE, COPY, OURS, PEER, PROBABILITIES, Call, Loss, our_calls, peers
+from calls import BASELINE, COPY, OURS, PEER, PROBABILITIES, Call, JaxCall, Rows, our_calls, peers
 from plot import draw
 from table import finish
 from torch import Tensor
@@ -49,7 +49,7 @@ LOGITS = 1 << 22  # of each shape over the classes
 LARGE = 1 << 20  # from so many logits on, bfloat16 is measured too
 STEP, REPEATS = 1 << 19, 20  # a step goes through so many logits at least, by so many repeats at most
 CHECKED = 1 << 20  # logits whose gradient is compared
-WARM = 2  # rounds that warm up
+WARM = 1  # round that warms up, after the check and the step for memory
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 F32, BF16 = torch.float32, torch.bfloat16
 
@@ -83,31 +83,46 @@ class Inputs(NamedTuple):
         return self.probabilities if call.kind == PROBABILITIES else self.indices
 
 
-def check(call: Call, inputs: Inputs, remembered: dict[Loss, tuple[float, Tensor]]) -> str:
-    """What is wrong with a call's loss and gradient, in words; empty if nothing is."""
-    logits, target = inputs.logits, inputs.target(call)
-    rows = inputs.indices.numel()
-    some = max(1, min(len(logits), CHECKED * len(logits) // logits.numel()))
-    if call.rows not in remembered:
-        with torch.no_grad():
-            parts = zip(logits.split(some), target.split(some), strict=True)
-            total = sum(float(call.rows(z.double(), _wide(y)).sum()) for z, y in parts)
-        head = logits[:some].double().requires_grad_()
-        (call.rows(head, _wide(target[:some])).sum() / rows).backward()
-        assert head.grad is not None
-        remembered[call.rows] = total / rows, head.grad
-    expected, slope = remembered[call.rows]
-    loss, gradient = call.result(logits, target)
-    bounds = (NEAR if call.maker == OURS else FAR)[logits.dtype]
-    off = abs(float(loss) - expected) / abs(expected)
-    if not off <= bounds.loss:
-        return f"its loss is {float(loss):.8g}, not {expected:.8g}"
-    far = float((gradient[:some].double() - slope).abs().max() / slope.abs().max())
-    return "" if far <= bounds.gradient else f"its gradient is off by {far:.2g} of the largest entry"
+def expected(calls: list[Call], inputs: Inputs) -> dict[Rows, tuple[float, Tensor]]:
+    """In float64, by plain operators: each loss, and its gradient in the first logits, CHECKED of them."""
+    wanted = {call.rows: inputs.target(call) for call in calls}
+    count = inputs.indices.numel()
+    some = first(inputs.logits)
+    totals = dict.fromkeys(wanted, 0.0)
+    with torch.no_grad():
+        for start in range(0, len(inputs.logits), some):
+            part = slice(start, start + some)
+            z = inputs.logits[part].double()
+            t = -torch.log_softmax(z, 1)
+            for rows, target in wanted.items():
+                totals[rows] += float(rows(z, t, _wide(target[part])).sum()) / count
+    z = inputs.logits[:some].double().requires_grad_()
+    t = -torch.log_softmax(z, 1)
+    found = {}
+    for rows, target in wanted.items():
+        loss = rows(z, t, _wide(target[:some])).sum() / count
+        found[rows] = totals[rows], torch.autograd.grad(loss, z, retain_graph=True)[0]
+    return found
+
+
+def first(logits: Tensor) -> int:
+    """How many of them hold CHECKED logits, along the first dimension."""
+    return max(1, min(len(logits), CHECKED * len(logits) // logits.numel()))
 
 
 def _wide(target: Tensor) -> Tensor:
     return target.double() if target.is_floating_point() else target
+
+
+def wrong(call: Call, inputs: Inputs, right: tuple[float, Tensor]) -> str:
+    """What is wrong with a call's loss and gradient, in words; empty if nothing is."""
+    loss, gradient = call.result(inputs.logits, inputs.target(call))
+    bounds = (NEAR if call.maker == OURS else FAR)[inputs.logits.dtype]
+    value, slope = right
+    if not abs(float(loss) - value) <= bounds.loss * abs(value):
+        return f"its loss is {float(loss):.8g}, not {value:.8g}"
+    far = float((gradient[: len(slope)].double() - slope).abs().max() / slope.abs().max())
+    return "" if far <= bounds.gradient else f"its gradient is off by {far:.2g} of the largest entry"
 
 
 def checked(calls: list[Call], inputs: Inputs, missing: dict[str, str]) -> list[Call]:
@@ -116,24 +131,28 @@ def checked(calls: list[Call], inputs: Inputs, missing: dict[str, str]) -> list[
     Raises:
         AssertionError: a loss of ours or torch's is wrong.
     """
-    kept: list[Call] = []
-    remembered: dict[Loss, tuple[float, Tensor]] = {}
-    shape = "x".join(map(str, inputs.logits.shape))
+    kept = []
+    right = expected(calls, inputs)
     for call in calls:
         try:
-            wrong = check(call, inputs, remembered)
+            words = wrong(call, inputs, right[call.rows])
         except Exception as error:
             if call.maker != PEER:
                 raise
-            wrong = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        if not wrong:
+            words = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if not words:
             kept.append(call)
         elif call.maker != PEER:
-            raise AssertionError(f"{call.name}, {call.kind}, {shape} {inputs.logits.dtype}: {wrong}")
+            raise AssertionError(f"{at(call.name, inputs)}, {call.kind}: {words}")
         else:
-            missing[f"{call.name} at {shape} {str(inputs.logits.dtype).removeprefix('torch.')}"] = wrong
-            print(f"left out: {call.name}, {shape}: {wrong}", file=sys.stderr)
+            missing[at(call.name, inputs)] = words
+            print(f"left out: {at(call.name, inputs)}: {words}", file=sys.stderr)
     return kept
+
+
+def at(name: str, inputs: Inputs) -> str:
+    """A call at a shape in a type, in words."""
+    return f"{name} at {'x'.join(map(str, inputs.logits.shape))} {str(inputs.logits.dtype).removeprefix('torch.')}"
 
 
 def peak() -> float:
@@ -147,7 +166,9 @@ def peak() -> float:
 
 
 def memory(call: Call, inputs: Inputs) -> float:
-    """MiB above what was there before a step, in one step from a heap without free pages."""
+    """MiB above what was there before a step, in one step from a heap without free pages; NaN for jax's own pool."""
+    if isinstance(call, JaxCall):
+        return float("nan")
     step = call.ready(inputs.logits, inputs.target(call), 1)
     with suppress(AttributeError, TypeError):  # another C library: what it holds free is not counted
         ctypes.CDLL(None).malloc_trim(0)
@@ -202,7 +223,13 @@ def table(
     """The rows of one shape."""
     torch._dynamo.reset()  # a shape is compiled for itself
     inputs = Inputs.draw(shape, dtype)
-    calls = checked(calls, inputs, missing)
+    if allocator == "default":
+        calls = checked(calls, inputs, missing)
+    else:  # the same values: they have been checked
+        calls = [call for call in calls if at(call.name, inputs) not in missing]
+        for call in calls:
+            if call.maker == PEER:  # some compile at their first call
+                call.result(inputs.logits, inputs.target(call))
     mib = {call: memory(call, inputs) for call in calls}
     seconds = measure(calls, inputs, options.rounds, options.seconds)
     baselines = {call.kind: seconds[call] for call in calls if call.name == BASELINE}
@@ -222,12 +249,18 @@ def table(
     return rows
 
 
-def one_allocator(allocator: str, options: argparse.Namespace) -> dict[str, object]:
-    """All rows under one allocator, which this process has; versions of the peers; what was left out, and why."""
+def one_allocator(allocator: str, options: argparse.Namespace, before: dict[str, str]) -> dict[str, object]:
+    """All rows under one allocator, which this process has; versions of the peers; what was left out, and why.
+
+    Args:
+        before: what was left out under another allocator.
+    """
     random.seed(0)
     others, versions, missing = peers()
+    missing = before | missing
     for name, why in missing.items():
-        print(f"left out: {name}: {why}", file=sys.stderr)
+        if name not in before:
+            print(f"left out: {name}: {why}", file=sys.stderr)
     calls = [call for call in (*our_calls(), *others) if not any(word in call.name for word in options.without)]
     work: list[tuple[str, tuple[int, ...], torch.dtype]] = []
     for shape in map(sizes, options.shapes):
@@ -253,7 +286,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=12.0, help="of a shape's rounds, if five are done")
-    parser.add_argument("--minutes", type=float, default=8.5, help="no shape begins later")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no shape begins later")
     parser.add_argument("--shapes", nargs="*", default=SHAPES, metavar="NxC", help="rows x classes [x more]")
     parser.add_argument("--classes", nargs="*", type=int, default=CLASSES, metavar="C", help="lengths of the rows")
     parser.add_argument("--logits", type=int, default=LOGITS, help="in each shape over the classes")
@@ -264,14 +297,16 @@ def main() -> None:
     parser.add_argument("--allocator", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.allocator:
-        name, file = options.allocator
-        Path(file).write_text(json.dumps(one_allocator(name, options)), encoding="utf-8")
+        name, file = options.allocator[0], Path(options.allocator[1])
+        before = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(one_allocator(name, options, before)), encoding="utf-8")
         return
     start = time.monotonic()
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for name, setting in (("default", {}), ("keeping", KEEPING)):
             file = Path(folder) / name
+            file.write_text(json.dumps(found[0]["missing"] if found else {}), encoding="utf-8")
             done = subprocess.run(
                 [sys.executable, __file__, *sys.argv[1:], "--allocator", name, str(file)],
                 env={**os.environ, **setting}, check=False,
@@ -282,7 +317,7 @@ def main() -> None:
     loaded = library.load()
     about = [loaded if isinstance(loaded, str) else f"compiled kernel: {library.SETS[loaded.number]}"]
     about += [f"{package} {version}" for package, version in found[0]["versions"].items()]
-    about += [f"left out: {name} ({why})" for name, why in (found[0]["missing"] | found[1]["missing"]).items()]
+    about += [f"left out: {name} ({why})" for name, why in found[1]["missing"].items()]
     about.append(f"{(time.monotonic() - start) / 60:.1f} minutes")
     options.out.mkdir(parents=True, exist_ok=True)
     for part, suffix in (("shapes", "cpu"), ("classes", "cpu-over-classes")):

@@ -62,7 +62,7 @@ def draw(table: Path, picture: Path) -> None:
         ax.axhline(1, color=GREY, lw=1)
         ax.set_xscale("log")
         ax.set_xticks(sorted({classes(row) for row in rows}), minor=False)
-        ax.tick_params(axis="x", labelsize=8)
+        ax.tick_params(axis="x", labelsize=7)
         ax.set_yscale("log")
         ax.set_xlabel("classes")
         for axis in (ax.xaxis, ax.yaxis):  # the default needs mathtext
