@@ -70,6 +70,17 @@ static void evaluate(const Program& program, double** value, int64_t count) {
     }
 }
 
+ADMA_INLINE double added(VD x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_pd((__m512d)x);
+#endif
+    alignas(64) double held[WD];
+    store(held, x);
+    for (int step = WD / 2; step; step /= 2)
+        for (int i = 0; i < step; ++i) held[i] += held[i + step];
+    return held[0];
+}
+
 // from level, true_z and total to loss, rate and weight; what lies beyond `count` up to a vector's end is made harmless
 static double finish_rows(const Call& call, const Rows& rows, int64_t count) {
     int64_t whole = (count + WD - 1) / WD * WD;
@@ -83,33 +94,50 @@ static double finish_rows(const Call& call, const Rows& rows, int64_t count) {
         VD u = load(rows.level + i) - load(rows.true_z + i) + log_of(total);
         VD size = u > 0.0 ? u : -u;
         VD e = exp_of(-size), inverse = 1.0 / (1.0 + e);
-        store(t + i, log1p_of(e) + (u > 0.0 ? u : VD{}));
+        store(t + i, log1p_near(e, inverse) + (u > 0.0 ? u : VD{}));
         store(rows.weight + i, u > 0.0 ? inverse : e * inverse);
         store(rows.total + i, total);
     }
     evaluate(call.program, rows.value, whole);
     const double *psi = rows.value[call.program.psi], *slope = rows.value[call.program.slope];
+    VD sum = VD{};
     for (int64_t i = 0; i < whole; i += WD) {
-        VD scale = load(rows.scale + i), total = load(rows.total + i);
+        VD scale = load(rows.scale + i), total = load(rows.total + i), loss = load(psi + i);
         VDI dead = scale == 0.0;
         VD weight = scale * load(slope + i) * load(rows.weight + i);
         weight = dead ? VD{} : weight;
         store(rows.weight + i, weight);
         store(rows.rate + i, total == 0.0 ? VD{} : weight / total);
-        store(rows.loss + i, dead ? VD{} : load(psi + i));
+        store(rows.loss + i, dead ? VD{} : loss);
+        sum = sum + (dead ? VD{} : scale * loss);
     }
-    double sum = 0.0;
-    for (int64_t i = 0; i < count; ++i) sum += rows.scale[i] == 0.0 ? 0.0 : rows.scale[i] * rows.loss[i];
-    return sum;
+    return added(sum);
 }
 
-// the last vector of a row, what is not there being -inf
+// the first `count` lanes of a vector, what is not there being -inf
 template <class S, class V = typename Vector<typename Compute<S>::T>::V>
 ADMA_INLINE V load_some(const S* p, int64_t count) {
     typedef typename Compute<S>::T T;
+#if defined(__AVX512F__)
+    if constexpr (sizeof(S) == 4)
+        return (V)_mm512_mask_loadu_ps(_mm512_set1_ps(-__builtin_inff()), (__mmask16)((1u << count) - 1), p);
+    if constexpr (sizeof(S) == 8)
+        return (V)_mm512_mask_loadu_pd(_mm512_set1_pd(-__builtin_inf()), (__mmask8)((1u << count) - 1), p);
+#endif
     alignas(64) T held[Vector<T>::width];
     for (int64_t i = 0; i < Vector<T>::width; ++i) held[i] = i < count ? (T)one(p[i]) : (T)-__builtin_inf();
     return load(held);
+}
+
+template <class S, class V>
+ADMA_INLINE void store_some(S* p, V x, int64_t count) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(S) == 4) return _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
+    if constexpr (sizeof(S) == 8) return _mm512_mask_storeu_pd(p, (__mmask8)((1u << count) - 1), (__m512d)x);
+#endif
+    S held[Vector<typename Compute<S>::T>::width];
+    store(held, x);
+    memcpy((void*)p, held, (decltype(sizeof(0)))count * sizeof(S));
 }
 
 template <class T>
@@ -127,42 +155,49 @@ ADMA_INLINE T largest(typename Vector<T>::V x) {
     return held[0];
 }
 
-// the lanes of a vector, added two by two in double if they are float
-ADMA_INLINE VD folded(VD x) { return x; }
-ADMA_INLINE VD folded(VF x) {
+// the lanes of a vector as doubles, in one or two vectors, and how many these are
+template <class T>
+struct Wide {
+    static constexpr int parts = sizeof(double) / sizeof(T);
+    VD part[parts];
+};
+ADMA_INLINE Wide<double> wide(VD x) { return {{x}}; }
+ADMA_INLINE Wide<float> wide(VF x) {
     typedef float Half __attribute__((vector_size(ADMA_BYTES / 2)));
     Half part[2];
     memcpy(part, &x, sizeof x);
-    return __builtin_convertvector(part[0], VD) + __builtin_convertvector(part[1], VD);
+    return {{__builtin_convertvector(part[0], VD), __builtin_convertvector(part[1], VD)}};
 }
 
-ADMA_INLINE double added(VD x) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_pd((__m512d)x);
-#endif
-    alignas(64) double held[WD];
-    store(held, x);
-    for (int step = WD / 2; step; step /= 2)
-        for (int i = 0; i < step; ++i) held[i] += held[i + step];
-    return held[0];
+// the same, added two by two
+ADMA_INLINE VD folded(VD x) { return x; }
+ADMA_INLINE VD folded(VF x) {
+    const Wide<float> w = wide(x);
+    return w.part[0] + w.part[1];
 }
 
-// One row of at least a vector of classes that lie side by side: level, total, and the exponentials in e, 0 at the true
-// class. e holds the logits first, and -inf behind them up to a vector's end.
+template <class T, class V>
+ADMA_INLINE void store_wide(double* p, V x) {
+    const Wide<T> w = wide(x);
+    for (int i = 0; i < Wide<T>::parts; ++i) store(p + i * WD, w.part[i]);
+}
+
+// One row of classes that lie side by side: level, total, and the exponentials in e, 0 at the true class. e holds the
+// logits first, and -inf behind them up to a vector's end. What was stored is loaded again as the same vectors: any other
+// load would wait for the stores.
 template <class S>
 static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e, double& level_out, double& total_out) {
     typedef typename Compute<S>::T T;
     typedef typename Vector<T>::V V;
+    typedef typename Vector<T>::I I;
     constexpr int W = Vector<T>::width;
     const T lowest = (T)-__builtin_inf();
 
-    // up to the true class, and behind it: where its vector begins the two overlap, which a maximum does not mind
+    // the true class's vector by itself, without it; and the last one, which may be a part
     V m0 = all(lowest), m1 = m0, m2 = m0, m3 = m0;
-    store(e + c, m0);
+    const int64_t full = c / W, at = y / W, rest = c - full * W;
+    const I there = all_int<T>((typename Vector<T>::Int)(y - at * W));
     int64_t j = 0;
-    const int64_t full = c / W, at = y / W;
-    const V last = load(z + c - W);
-    store(e + c - W, last);
     for (int part = 0; part < 2; ++part) {
         const int64_t end = part ? full : (at < full ? at : full);
         for (; j + 4 <= end; j += 4) {
@@ -177,13 +212,18 @@ static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e
             m0 = larger(x, m0);
         }
         if (!part && at < full) {
-            store(e + at * W, load(z + at * W));
+            const V x = lanes<T>() == there ? all(lowest) : load(z + at * W);
+            store(e + at * W, x);
+            m3 = larger(x, m3);
             j = at + 1;
         }
     }
-    e[y] = lowest;
-    m0 = larger(load(e + (at < full ? at : full) * W), m0);  // the vector of the true class, without it
-    m1 = larger(load(e + full * W), m1);                     // and the last one, which may be a part
+    if (rest) {
+        V x = load_some(z + full * W, rest);
+        if (at == full) x = lanes<T>() == there ? all(lowest) : x;
+        store(e + full * W, x);
+        m1 = larger(x, m1);
+    }
     T top = largest<T>(larger(larger(m0, m1), larger(m2, m3)));
     top = top == lowest ? (T)0 : top;
     const V level = all(top);
@@ -267,6 +307,64 @@ static double row_tile(const Call& call, const Plan& plan, const Rows& rows, typ
     return sum;
 }
 
+// rows whose classes lie side by side -> a class after the other, a row a lane
+template <class S>
+static void turn_in(const Call& call, typename Compute<S>::T* scratch, int64_t pitch, int64_t first, int64_t count) {
+    typedef typename Compute<S>::T T;
+    typedef typename Vector<T>::V V;
+    constexpr int W = Vector<T>::width;
+    const int64_t classes = call.c, filled = (classes + W - 1) / W * W, last = first + count - 1;
+    const S* z = (const S*)call.z;
+    const S* end = z + last / call.m * call.zn + last % call.m * call.zm + classes;
+    int64_t n = first / call.m, m = first % call.m;
+    for (int64_t i = 0; i < count; i += W) {
+        const S* row[W];
+        for (int j = 0; j < W; ++j) {
+            row[j] = z + n * call.zn + m * call.zm;
+            if (i + j < count - 1 && ++m == call.m) m = 0, ++n;  // the last row stands for those that are not there
+        }
+        for (int64_t c = 0; c < classes; c += W) {
+            V x[W];
+            for (int j = 0; j < W; ++j)  // what lies behind a row is read with it where it is ours, and never used
+                x[j] = row[j] + filled <= end ? load(row[j] + c) : load_some(row[j] + c, classes - c < W ? classes - c : W);
+            transpose<T>(x);
+            for (int j = 0; j < W && c + j < classes; ++j) store(scratch + (c + j) * pitch + i, x[j]);
+        }
+    }
+}
+
+// and back into the gradient; what a vector writes behind its row is written again by the next row
+template <class S>
+static void turn_out(const Call& call, const typename Compute<S>::T* scratch, int64_t pitch, int64_t first,
+                     int64_t count) {
+    typedef typename Compute<S>::T T;
+    typedef typename Vector<T>::V V;
+    constexpr int W = Vector<T>::width;
+    const int64_t classes = call.c, filled = (classes + W - 1) / W * W, last = first + count - 1;
+    S* out = (S*)call.out;
+    const bool dense = (call.m == 1 || call.om == classes) && (call.n == 1 || call.on == call.m * classes);
+    const S* end = dense ? out + last / call.m * call.on + last % call.m * call.om + classes : out;
+    int64_t n = first / call.m, m = first % call.m;
+    for (int64_t i = 0; i < count; i += W) {
+        S* row[W];
+        const int size = count - i < W ? (int)(count - i) : W;
+        for (int j = 0; j < size; ++j) {
+            row[j] = out + n * call.on + m * call.om;
+            if (++m == call.m) m = 0, ++n;
+        }
+        for (int64_t c = filled - W; c >= 0; c -= W) {
+            V x[W];
+            for (int j = 0; j < W; ++j) x[j] = c + j < classes ? load(scratch + (c + j) * pitch + i) : V{};
+            transpose<T>(x);
+            for (int j = 0; j < size; ++j)
+                if (row[j] + filled <= end || c + W <= classes)
+                    store(row[j] + c, x[j]);
+                else
+                    store_some(row[j] + c, x[j], classes - c);
+        }
+    }
+}
+
 // rows side by side, a class after the other: a lane is a row
 template <class S>
 static double lane_tile(const Call& call, const Plan& plan, const Rows& rows, typename Compute<S>::T* scratch,
@@ -274,21 +372,25 @@ static double lane_tile(const Call& call, const Plan& plan, const Rows& rows, ty
     typedef typename Compute<S>::T T;
     typedef typename Vector<T>::V V;
     typedef typename Vector<T>::I I;
+    typedef typename Vector<T>::Int Int;
     constexpr int W = Vector<T>::width;
     const S* z = (const S*)call.z;
     S* out = (S*)call.out;
     const int64_t pitch = plan.pitch, whole = (count + W - 1) / W * W, classes = call.c;
     const T lowest = (T)-__builtin_inf();
-    // behind the classes: a row's number of the true class, its level, and later rate and weight
-    typename Vector<T>::Int* y = (typename Vector<T>::Int*)(scratch + classes * pitch);
-    T *level = scratch + (classes + 1) * pitch, *weight = level + pitch;
-    for (int64_t i = 0; i < whole; ++i) {
-        const double scale = i < count ? scale_at(call, first + i) : 0.0;
+    // behind the classes: a row's number of the true class, its rate and its weight
+    Int* y = (Int*)(scratch + classes * pitch);
+    T *rate = scratch + (classes + 1) * pitch, *weight = rate + pitch;
+    bool dead = count < whole;
+    for (int64_t i = 0; i < count; ++i) {
+        const double scale = scale_at(call, first + i);
         rows.scale[i] = scale;
-        y[i] = scale == 0.0 ? 0 : (typename Vector<T>::Int)call.target[first + i];
+        dead |= scale == 0.0;
+        y[i] = scale == 0.0 ? 0 : (Int)call.target[first + i];
     }
+    for (int64_t i = count; i < whole; ++i) rows.scale[i] = 0.0, y[i] = 0;
 
-    const bool columns = plan.kind == Plan::COLUMNS;
+    const bool columns = plan.kind == Plan::COLUMNS, turned = call.zc == 1 && (!out || call.oc == 1);
     const int64_t n0 = first / call.m, m0 = first % call.m;
     if (columns) {
         const S* from = z + n0 * call.zn + m0 * call.zm;
@@ -299,94 +401,87 @@ static double lane_tile(const Call& call, const Plan& plan, const Rows& rows, ty
             for (; i + W <= count; i += W) store(to + i, load(line + i));
             if (i < count) store(to + i, load_some(line + i, count - i));
         }
+    } else if (turned) {
+        turn_in<S>(call, scratch, pitch, first, count);
     } else {
         int64_t n = n0, m = m0;
         for (int64_t i = 0; i < count; ++i) {
             const S* row = z + n * call.zn + m * call.zm;
-            if (call.zc == 1)
-                for (int64_t c = 0; c < classes; ++c) scratch[c * pitch + i] = one(row[c]);
-            else
-                for (int64_t c = 0; c < classes; ++c) scratch[c * pitch + i] = one(row[c * call.zc]);
+            for (int64_t c = 0; c < classes; ++c) scratch[c * pitch + i] = one(row[c * call.zc]);
             if (++m == call.m) m = 0, ++n;
         }
-        for (int64_t i = count; i < whole; ++i)
-            for (int64_t c = 0; c < classes; ++c) scratch[c * pitch + i] = 0;
     }
-    for (int64_t i = 0; i < whole; ++i) {
+    for (int64_t i = 0; dead && i < whole; ++i)
         if (rows.scale[i] == 0.0)
             for (int64_t c = 0; c < classes; ++c) scratch[c * pitch + i] = 0;  // whatever was there
-        T* held = scratch + y[i] * pitch + i;
-        rows.true_z[i] = *held;
-        *held = lowest;
-    }
+
     for (int64_t i = 0; i < whole; i += W) {
         T* at = scratch + i;
-        V top = load(at);
-        for (int64_t c = 1; c < classes; ++c) top = larger(load(at + c * pitch), top);
+        I here;
+        memcpy(&here, y + i, sizeof here);
+        V top = all(lowest), truth = V{};
+        for (int64_t c = 0; c < classes; ++c) {
+            const I other = here != all_int<T>((Int)c);
+            const V x = load(at + c * pitch);
+            truth = other ? truth : x;
+            top = larger(other ? x : all(lowest), top);
+        }
         top = top == all(lowest) ? V{} : top;
-        double sum[W] = {};
+        Wide<T> sum = {};
         for (int64_t c = 0; c < classes;) {
             const int64_t stop = c + CHUNK < classes ? c + CHUNK : classes;
             V partial = V{};
             for (; c < stop; ++c) {
                 V x = lifted_exp(load(at + c * pitch), top);
+                x = here != all_int<T>((Int)c) ? x : V{};
                 store(at + c * pitch, x);
                 partial = partial + x;
             }
-            alignas(64) T held[W];
-            store(held, partial);
-            for (int j = 0; j < W; ++j) sum[j] += held[j];
+            const Wide<T> more = wide(partial);
+            for (int j = 0; j < Wide<T>::parts; ++j) sum.part[j] = sum.part[j] + more.part[j];
         }
-        alignas(64) T held[W];
-        store(held, top);
-        for (int j = 0; j < W; ++j) {
-            rows.level[i + j] = held[j];
-            rows.total[i + j] = sum[j];
-        }
+        for (int j = 0; j < Wide<T>::parts; ++j) store(rows.total + i + j * WD, sum.part[j]);
+        store_wide<T>(rows.level + i, top);
+        store_wide<T>(rows.true_z + i, truth);
     }
-    const double sum = finish_rows(call, rows, count);
+    const double sum = finish_rows(call, rows, whole);
     if (!out) return sum;
 
     for (int64_t i = 0; i < whole; ++i) {
-        level[i] = i < count ? (T)rows.rate[i] : (T)0;
-        weight[i] = i < count ? (T)0 - (T)rows.weight[i] : (T)0;
+        rate[i] = (T)rows.rate[i];
+        weight[i] = (T)0 - (T)rows.weight[i];
     }
     const V sink = all((T)SINK);
-    if (columns) {
-        S* to = out + n0 * call.on + m0 * call.om;
-        for (int64_t c = 0; c < classes; ++c) {
-            const T* from = scratch + c * pitch;
-            S* line = to + c * call.oc;
-            const I here = all_int<T>((typename Vector<T>::Int)c);
-            for (int64_t i = 0; i < count; i += W) {
-                V x = load(from + i) * load(level + i) * sink;
-                I index;
-                memcpy(&index, y + i, sizeof index);
-                x = index == here ? load(weight + i) : x;
-                if (i + W > count)
-                    for (int64_t j = 0; i + j < count; ++j) put(line + i + j, (T)x[j]);
-                else if (plan.stream && aligned(line + i))
-                    stream(line + i, x);
-                else
-                    store(line + i, x);
-            }
-        }
-    } else {
-        for (int64_t c = 0; c < classes; ++c)
-            for (int64_t i = 0; i < whole; i += W) {
-                T* at = scratch + c * pitch + i;
-                store(at, load(at) * load(level + i) * sink);
-            }
-        for (int64_t i = 0; i < count; ++i) scratch[y[i] * pitch + i] = weight[i];
-        int64_t n = n0, m = m0;
-        for (int64_t i = 0; i < count; ++i) {
-            S* row = out + n * call.on + m * call.om;
-            if (call.oc == 1)
-                for (int64_t c = 0; c < classes; ++c) put(row + c, scratch[c * pitch + i]);
+    S* to = out + n0 * call.on + m0 * call.om;
+    for (int64_t c = 0; c < classes; ++c) {
+        T* from = scratch + c * pitch;
+        S* line = to + c * call.oc;
+        const I here = all_int<T>((Int)c);
+        for (int64_t i = 0; i < whole; i += W) {
+            V x = load(from + i) * load(rate + i) * sink;
+            I index;
+            memcpy(&index, y + i, sizeof index);
+            x = index == here ? load(weight + i) : x;
+            if (!columns)
+                store(from + i, x);
+            else if (i + W > count)
+                store_some(line + i, x, count - i);
+            else if (plan.stream && aligned(line + i))
+                stream(line + i, x);
             else
-                for (int64_t c = 0; c < classes; ++c) put(row + c * call.oc, scratch[c * pitch + i]);
-            if (++m == call.m) m = 0, ++n;
+                store(line + i, x);
         }
+    }
+    if (columns) return sum;
+    if (turned) {
+        turn_out<S>(call, scratch, pitch, first, count);
+        return sum;
+    }
+    int64_t n = n0, m = m0;
+    for (int64_t i = 0; i < count; ++i) {
+        S* row = out + n * call.on + m * call.om;
+        for (int64_t c = 0; c < classes; ++c) put(row + c * call.oc, scratch[c * pitch + i]);
+        if (++m == call.m) m = 0, ++n;
     }
     return sum;
 }

@@ -80,12 +80,12 @@ ADMA_INLINE VD log_series(VD z) {
     return q * z;
 }
 
-// log(x + rest), rest below the last place of x
-ADMA_INLINE VD log_of(VD x, VD rest) {
+// log(x (1 + excess)), the excess below the last place of 1
+ADMA_INLINE VD log_of(VD x, VD excess) {
     VD k, m;
     split(x, k, m);
     VD f = m - 1.0, s = f / (2.0 + f), half = 0.5 * f * f;
-    VD tail = madd(k, all(LN2_LOW), rest / x);
+    VD tail = madd(k, all(LN2_LOW), excess);
     VD found = madd(k, all(LN2_HIGH), f - (half - madd(s, half + log_series(s * s), tail)));
     found = x == __builtin_inf() ? x : found;
     found = x == 0.0 ? all(-__builtin_inf()) : found;
@@ -99,10 +99,19 @@ ADMA_INLINE VD log_of(VD x) {
 ADMA_INLINE VD log1p_of(VD x) {
     VD u = 1.0 + x;
     VD rest = x < 1.0 ? x - (u - 1.0) : 1.0 - (u - x);
-    VD found = log_of(u, rest);
+    VD found = log_of(u, rest / u);
     found = u == 0.0 ? all(-__builtin_inf()) : found;  // whose rest / u is none
     found = x == 0.0 ? x : found;
     return x == __builtin_inf() ? x : found;
+}
+
+// log1p of x in [0, 1], whose 1 / (1 + x) is known; NaN stays
+ADMA_INLINE VD log1p_near(VD x, VD inverse) {
+    VD u = 1.0 + x;
+    VDI high = u > 1.41421356237309504880;  // u = 2 m or m, m within a factor of sqrt(2) of 1
+    VD f = (high ? 0.5 * u : u) - 1.0, s = f / (2.0 + f), half = 0.5 * f * f;
+    VD tail = (x - (u - 1.0)) * inverse + (high ? all(LN2_LOW) : VD{});
+    return (high ? all(LN2_HIGH) : VD{}) + (f - (half - madd(s, half + log_series(s * s), tail)));
 }
 
 // a b = high + low, exactly

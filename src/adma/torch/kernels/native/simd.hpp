@@ -111,6 +111,52 @@ ADMA_INLINE VD larger(VD a, VD b) { return a > b ? a : b; }
 #define ADMA_FUSED 0
 #endif
 
+// the numbers 0, 1, ... as arguments of a template
+template <int... I>
+struct Numbers {};
+template <int N, int... I>
+struct Count : Count<N - 1, N - 1, I...> {};
+template <int... I>
+struct Count<0, I...> {
+    typedef Numbers<I...> T;
+};
+
+template <class T, int... I>
+ADMA_INLINE typename Vector<T>::I lanes_of(Numbers<I...>) {
+    return typename Vector<T>::I{I...};
+}
+// 0, 1, ... up to a vector's width
+template <class T>
+ADMA_INLINE typename Vector<T>::I lanes() {
+    return lanes_of<T>(typename Count<Vector<T>::width>::T{});
+}
+
+// of each two neighbouring blocks of STEP lanes: a's first and b's first, a's second and b's second
+#if defined(__clang__)
+#define ADMA_SHUFFLE(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
+#else
+#define ADMA_SHUFFLE(A, B, ...) __builtin_shuffle(A, B, typename Vector<T>::I{__VA_ARGS__})
+#endif
+template <class T, int STEP, int... I>
+ADMA_INLINE void exchange(typename Vector<T>::V& a, typename Vector<T>::V& b, Numbers<I...>) {
+    constexpr int W = Vector<T>::width;
+    const typename Vector<T>::V first = ADMA_SHUFFLE(a, b, (I & STEP ? W + I - STEP : I)...);
+    b = ADMA_SHUFFLE(a, b, (I & STEP ? W + I : I + STEP)...);
+    a = first;
+}
+#undef ADMA_SHUFFLE
+// lane j of vector i <-> lane i of vector j, of as many vectors as a vector has lanes
+template <class T, int STEP = 1>
+ADMA_INLINE void transpose(typename Vector<T>::V* x) {
+    constexpr int W = Vector<T>::width;
+    if constexpr (STEP < W) {
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i)
+            if (!(i & STEP)) exchange<T, STEP>(x[i], x[i + STEP], typename Count<W>::T{});
+        transpose<T, 2 * STEP>(x);
+    }
+}
+
 // float16 <-> float: by the processor where it can, else by its bits
 ADMA_INLINE VF widen(VFU h, Float16) {
     VFU magnitude = (h & 0x7fff) << 13;
