@@ -234,6 +234,24 @@ def test_a_gradient_larger_than_the_cache(instructions, shape, offset):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-7)
 
 
+@every_set
+@every_dtype
+@pytest.mark.parametrize("classes", [1, 3, 10, 16, 17, 47, 60])
+def test_nothing_is_written_beside_the_gradient(instructions, dtype, classes):
+    """Rows with a gap between them, rows without, and what lies behind the last one."""
+    z = logits(37, classes, 1, dtype=dtype)
+    target = torch.randint(classes, (37, 1), generator=torch.Generator().manual_seed(0))
+    member = adma.make_loss("adma").member
+    expected = run(z, target, member, 1.0, instructions)[1]
+    for gap in (0, 3):
+        memory = torch.full((37 * (classes + gap) + 40,), 7.0, dtype=dtype)
+        out = memory[20:-20].view(37, classes + gap)[:, :classes].unsqueeze(2)
+        run(z, target, member, 1.0, instructions, out=out)
+        assert torch.equal(out, expected)
+        out.fill_(7.0)
+        assert memory.eq(7.0).all()
+
+
 def reduced(spec, z, y, **options):
     z = z.clone().requires_grad_()
     loss_fn = adma.make_loss(spec, **options)

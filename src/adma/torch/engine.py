@@ -65,6 +65,11 @@ def flexible_loss(
         ValueError: `inplace` is asked for and cannot be done.
         RuntimeError: in the backward pass, what `inplace` destroyed is needed.
     """
+    usual = weight is None and type(label_smoothing) in (float, int) and label_smoothing == 0 and not from_probabilities
+    if usual and reduction in ("mean", "sum") and size_average is None and reduce is None and type(ignore_index) is int:
+        found = fused.direct(input, target, member, ignore_index, reduction == "mean", inplace=inplace)
+        if found is not None:
+            return found
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
     choice = choose_rows(call.z, call.target, member)

@@ -195,7 +195,10 @@ class FlexibleLoss(CallLoss):
         return shape if type(self) is not FlexibleLoss else [self.member.name, *shape]
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return flexible_loss(self.member, input, target, **self._options())
+        return flexible_loss(
+            self.member, input, target, self._buffers["weight"], None, self.ignore_index, None, self.reduction,
+            self.label_smoothing, from_probabilities=self.from_probabilities, inplace=self.inplace,
+        )  # fmt: skip
 
     def posterior(self, input: Tensor) -> Tensor:
         """Calibrated class probabilities from a network trained with this loss, with nothing to fit.

@@ -19,6 +19,10 @@ class Choice(NamedTuple):
     reason: str
 
 
+# where this torch does not tell, there is nothing to tell
+_functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
+
 PLAIN = Choice("eager", "plain autograd")
 NATIVE = Choice("native", "plain autograd on the CPU")
 TRITON = Choice("triton", "plain autograd on a GPU")
@@ -43,6 +47,11 @@ def choose(*tensors: Tensor) -> Choice:
         if in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None:
             return Choice("composed", "forward-mode differentiation needs plain operators")
     return PLAIN
+
+
+def ordinary() -> bool:
+    """Whether PyTorch transforms, records and compiles nothing here: then plain autograd serves every plain tensor."""
+    return not (torch.compiler.is_compiling() or transforming() or torch.jit.is_tracing() or in_dual_level())
 
 
 def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
@@ -75,14 +84,12 @@ def choose_dense(*tensors: Tensor) -> Choice:
 
 def transforming() -> bool:
     """Whether a torch.func transform (vmap, grad, jvp, ...) is active."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return bool(active()) if active is not None else False
+    return bool(_functorch_active())
 
 
 def batched(tensor: Tensor) -> bool:
     """Whether a tensor is batched by the older vmap (`is_grads_batched=True`), which allows no in-place writes."""
-    test = getattr(torch._C._functorch, "is_legacy_batchedtensor", None)
-    return bool(test(tensor)) if test is not None else False
+    return bool(_is_batched(tensor))
 
 
 def keeps_graph() -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adma.torch.kernels import eager, native, triton, triton_ops
-from adma.torch.kernels.choose import batched, choose_rows, transforming
+from adma.torch.kernels.choose import batched, choose_rows, ordinary, transforming
 from adma.torch.kernels.terms import Shape
 
 
@@ -96,6 +96,52 @@ def reduced(
     return torch.scalar_tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
 
 
+def direct(
+    z: Tensor, target: Tensor, shape: Shape, ignore_index: int, mean: bool, *, inplace: bool = False
+) -> Tensor | None:
+    """The loss of the most usual call by the shortest way: plain tensors on the CPU, class indices, mean or sum.
+
+    What a small batch costs is mostly what is asked about it in Python, so this asks little, and gives up on any doubt.
+
+    Args:
+        z: logits (N, C) or (N, C, d1, ..., dK).
+        target: class indices (N, d1, ..., dK).
+        shape: psi and slope.
+        ignore_index: a target that counts nothing.
+        mean: over the targets that count; else the sum.
+        inplace: write the gradient into the logits' memory.
+
+    Returns:
+        (), in the logits' type; None where the call is not of this kind, or is not valid: the checks say why.
+    """
+    if not (ordinary() and type(z) in _PLAIN and type(target) is Tensor and z.is_cpu and target.is_cpu):
+        return None
+    dtype, size = z.dtype, z.shape
+    if dtype not in _DIRECT or target.dtype is not torch.int64 or len(size) < 2 or 0 in size:
+        return None
+    if target.shape != (size[:1] if len(size) == 2 else size[:1] + size[2:]) or not target.is_contiguous():
+        return None
+    if (len(size) > 2 and not z.is_contiguous()) or not native.serves(shape):
+        return None
+    if dtype is torch.bfloat16 and torch.is_autocast_enabled("cpu"):  # where a loss is float32
+        return None
+    graph = z.requires_grad and torch.is_grad_enabled()
+    if inplace and graph and (z.is_leaf or z._is_view() or not z.is_contiguous()):
+        return None
+    gradient = None if not graph else z.detach() if inplace else torch.empty_like(z, requires_grad=False)
+    total = native.reduced(z, target, shape, ignore_index, mean, out=gradient)
+    if total is None:
+        return None
+    if graph:
+        found: Tensor = _apply_direct(z, target, total, gradient, (shape, ignore_index, mean), inplace)
+        return found
+    return torch.scalar_tensor(total, dtype=dtype, device=z.device)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+_DIRECT = (torch.float32, torch.float64, torch.bfloat16)
+
+
 _ONCE = (
     "inplace=True: the gradient lies where the logits were, so this loss can be differentiated once only; "
     "leave inplace out for a second backward pass or for derivatives of higher order"
@@ -118,16 +164,12 @@ class _Reduced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
-        again = torch.is_grad_enabled() or transforming() or batched(grad)
+        again = _again(grad)
         gradient, ctx.gradient = (None, ctx.gradient) if again else (ctx.gradient, None)
         if gradient is not None:
             factor = float(grad)
-            if factor == 1.0:
-                return gradient, None, None, None, None, None
-            # by a power of two, or in a type where one rounding more is of no account
-            exact = abs(math.frexp(factor)[0]) == 0.5 or gradient.dtype != torch.bfloat16
-            if exact or ctx.inplace:
-                return gradient.mul_(factor), None, None, None, None, None
+            if ctx.inplace or _bears(gradient, factor):
+                return gradient if factor == 1.0 else gradient.mul_(factor), None, None, None, None, None
         if ctx.inplace:
             raise RuntimeError(_ONCE)
         z, target = ctx.saved_tensors
@@ -138,6 +180,61 @@ class _Reduced(torch.autograd.Function):
         out = torch.empty_like(z) if gradient is None else gradient
         native.rows_and_gradient(z, target, ctx.shape, ctx.scale * float(grad), out=out)
         return out, None, None, None, None, None
+
+
+class _Direct(torch.autograd.Function):
+    """`_Reduced` where the forward pass is done already, and what a second backward pass needs is made there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, target: Tensor, total: float, gradient: Tensor, call: tuple[Shape, int, bool],
+        inplace: bool,
+    ) -> Tensor:  # fmt: skip
+        if inplace:
+            torch.autograd.graph.increment_version(z)
+        else:
+            ctx.save_for_backward(z, target)
+        ctx.gradient, ctx.call, ctx.inplace = gradient, call, inplace
+        return torch.scalar_tensor(total, dtype=z.dtype, device=z.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+        again = _again(grad)
+        gradient, ctx.gradient = (None, ctx.gradient) if again else (ctx.gradient, None)
+        if gradient is not None:
+            factor = float(grad)
+            if ctx.inplace or _bears(gradient, factor):
+                return gradient if factor == 1.0 else gradient.mul_(factor), None, None, None, None, None
+        if ctx.inplace:
+            raise RuntimeError(_ONCE)
+        shape, ignore_index, mean = ctx.call
+        z, target = ctx.saved_tensors
+        rows, y = z.reshape(*z.shape[:2], -1), target.reshape(target.shape[0], -1)
+        keep = y != ignore_index
+        scale = keep.double()
+        if mean:
+            scale = scale / scale.sum().clamp(min=1.0)
+        y = torch.where(keep, y, 0)
+        if again:
+            found = eager.composed_gradient(rows, y, shape, keep, (grad.double() * scale).expand(y.shape))
+        else:
+            found = torch.empty_like(rows)
+            native.rows_and_gradient(rows, y, shape, scale * float(grad), out=found)
+        return found.reshape(z.shape), None, None, None, None, None
+
+
+# `_Direct.apply` without its questions about torch.func, which `direct` has asked
+_apply_direct = super(torch.autograd.Function, _Direct).apply
+
+
+def _again(grad: Tensor) -> bool:
+    """Whether a gradient is to be differentiated itself, or mapped."""
+    return torch.is_grad_enabled() or transforming() or batched(grad)
+
+
+def _bears(gradient: Tensor, factor: float) -> bool:
+    """Whether a gradient may be multiplied: by a power of 2, or in a type where one rounding more is of no account."""
+    return gradient.dtype != torch.bfloat16 or abs(math.frexp(factor)[0]) == 0.5
 
 
 def _weighed(scale: Tensor, rows: Tensor) -> Tensor:
@@ -164,7 +261,7 @@ class _ReducedOnDevice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        again = torch.is_grad_enabled() or transforming() or batched(grad)
+        again = _again(grad)
         gradient, ctx.gradient = (None, ctx.gradient) if again else (ctx.gradient, None)
         if gradient is not None:
             return triton.scale_(gradient, grad), None, None, None, None
@@ -196,7 +293,7 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         z, target, *rest = ctx.saved_tensors
         keep = rest[0] if rest else None
-        if torch.is_grad_enabled() or transforming() or batched(grad):
+        if _again(grad):
             return eager.composed_gradient(z, target, ctx.shape, keep, grad), None, None, None, None
         scale = grad if keep is None else torch.where(keep, grad, torch.zeros_like(grad))
         _, gradient = rows_and_gradient(z, target, ctx.shape, scale, out=z.detach() if ctx.inplace else None)

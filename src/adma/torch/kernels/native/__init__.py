@@ -51,14 +51,21 @@ def _pack(member: Shape) -> _Packed | None:
 
 
 _remembered = lru_cache(maxsize=1024)(_pack)
+_last: tuple[object, _Packed | None] = (None, None)
 
 
 def _packed(member: Shape) -> _Packed | None:
     """The program of a member, remembered; None if it has none."""
+    global _last
+    known, found = _last
+    if known is member:  # the same loss as in the step before: not even hashed
+        return found
     try:
-        return _remembered(member)  # type: ignore[arg-type]
+        found = _remembered(member)  # type: ignore[arg-type]
     except TypeError:  # it cannot be hashed
         return _pack(member)
+    _last = member, found
+    return found
 
 
 def reason_against(z: Tensor, member: Shape) -> str:
@@ -73,6 +80,11 @@ def reason_against(z: Tensor, member: Shape) -> str:
     if _packed(member) is None:
         return f"{type(member).__name__} has no program: its formula uses more than adma.torch.kernels.program knows"
     return ""
+
+
+def serves(member: Shape) -> bool:
+    """Whether a member has a program, and there is a kernel to run it."""
+    return not isinstance(load(), str) and _packed(member) is not None
 
 
 def rows_and_gradient(
@@ -133,6 +145,53 @@ def rows_and_gradient(
     if failed:
         raise MemoryError("no memory for the scratch of the compiled kernel")
     return _held.value.value
+
+
+def reduced(
+    z: Tensor, target: Tensor, member: Shape, ignore_index: int, mean: bool, *, out: Tensor | None
+) -> float | None:
+    """The mean or the sum of the rows, and its gradient in the logits, with all that a target asks for in one call.
+
+    Args:
+        z: logits (N, C) of any strides or (N, C, d1, ..., dK) contiguous, on the CPU, not empty.
+        target: class indices (N, d1, ..., dK), int64 and contiguous.
+        member: psi and slope; it has a program.
+        ignore_index: a target that counts nothing; its row's gradient is 0, whatever its logits.
+        mean: over the targets that count, 0 if none does; else the sum.
+        out: where the gradient is written, of z's shape and type; it may be z. None: no gradient is asked for.
+
+    Returns:
+        The mean or sum; None, and nothing is written, if a target is no class and not `ignore_index`.
+
+    Raises:
+        UnavailableError: `reason_against` says why.
+        MemoryError: there is none for the threads' scratch.
+    """
+    library, program = load(), _packed(member)
+    if isinstance(library, str) or program is None:
+        raise UnavailableError(reason_against(z, member))
+    n, c, m, zn, zc, zm = _extent(z)
+    on, oc, om = (0, 0, 0) if out is None else _extent(out)[3:]
+    call = _CALL.pack(
+        z.data_ptr(), 0 if out is None else out.data_ptr(), target.data_ptr(), 0, 0,
+        n, c, m, zn, zc, zm, on, oc, om, _TYPE[z.dtype], 0.0, *program.fields,
+    )  # fmt: skip
+    failed = library.handle.adma_native_reduced(
+        call, library.number, torch.get_num_threads(), ignore_index, mean, _held.address
+    )
+    if failed == 1:
+        raise MemoryError("no memory for the scratch of the compiled kernel")
+    return None if failed else _held.value.value
+
+
+def _extent(z: Tensor) -> tuple[int, int, int, int, int, int]:
+    """N, C, M and their strides, of (N, C) or contiguous (N, C, d1, ..., dK)."""
+    shape = z.shape
+    n, c = shape[0], shape[1]
+    if len(shape) == 2:
+        return n, c, 1, *z.stride(), 1  # type: ignore[return-value]
+    m = z.numel() // (n * c)
+    return n, c, m, c * m, m, 1
 
 
 def survey(target: Tensor, classes: int, ignore_index: int) -> tuple[int, int] | None:

@@ -26,7 +26,7 @@ constexpr int64_t FEW_CLASSES = 48;         // up to here rows that lie side by 
 constexpr int64_t ROW_SCRATCH = 1 << 16;    // numbers of a tile: with its logits within a core's L2
 constexpr int64_t LANE_SCRATCH = 1 << 13;   // within its L1
 constexpr int64_t MOST_ROWS = 64, MOST_LANES = 256, LANES = 16;
-constexpr int64_t WORTH_A_THREAD = 1 << 14; // logits
+constexpr int64_t WORTH_A_THREAD = 1 << 13; // logits
 constexpr int64_t PAST_CACHE = 32 << 20;    // bytes of a gradient that no cache will hold until it is used
 constexpr int64_t HUGE_PAGES = 8 << 20;     // bytes from which fresh memory is asked for in huge pages
 
@@ -142,16 +142,6 @@ ADMA_EXPORT int64_t adma_native_rows_and_gradient(const Call* call, int64_t set,
     return plan.failed && plan.next < plan.tiles ? 1 : 0;
 }
 
-// psi and slope of count numbers t
-ADMA_EXPORT int64_t adma_native_values(const adma::Program* program, int64_t set, const double* t, double* psi, double* slope,
-                           int64_t count) {
-#if defined(ADMA_X86)
-    if (set == AVX2) return adma_avx2::values(*program, t, psi, slope, count) ? 0 : 1;
-    if (set == AVX512) return adma_avx512::values(*program, t, psi, slope, count) ? 0 : 1;
-#endif
-    return adma_baseline::values(*program, t, psi, slope, count) ? 0 : 1;
-}
-
 // What an index target holds: the first position that is outside [0, classes) and is not ignore, or -1; and how many
 // positions are ignore.
 ADMA_EXPORT int64_t adma_native_survey(const int64_t* target, int64_t count, int64_t classes, int64_t ignore, int64_t* ignored) {
@@ -166,5 +156,35 @@ ADMA_EXPORT int64_t adma_native_survey(const int64_t* target, int64_t count, int
     for (int64_t i = 0; i < count; ++i)
         if (target[i] != ignore && static_cast<uint64_t>(target[i]) >= static_cast<uint64_t>(classes)) return i;
     return -1;
+}
+
+// The mean (over the targets that count) or the sum of the rows, in one call: the target is looked through, those that are
+// `ignore` count nothing, and the rest is as above. call->scale and every_scale are not read. 2: a target is no class.
+ADMA_EXPORT int64_t adma_native_reduced(const Call* call, int64_t set, int64_t threads, int64_t ignore, int64_t mean,
+                                        double* result) {
+    const int64_t count = call->n * call->m;
+    int64_t ignored = 0;
+    if (adma_native_survey(call->target, count, call->c, ignore, &ignored) >= 0) return 2;
+    Call counted = *call;
+    counted.scale = nullptr;
+    counted.every_scale = mean ? 1.0 / static_cast<double>(clamp(count - ignored, 1, count)) : 1.0;
+    if (!ignored) return adma_native_rows_and_gradient(&counted, set, threads, result);
+    double* scale = static_cast<double*>(malloc(count * sizeof(double)));
+    if (!scale) return 1;
+    for (int64_t i = 0; i < count; ++i) scale[i] = call->target[i] == ignore ? 0.0 : counted.every_scale;
+    counted.scale = scale;
+    const int64_t failed = adma_native_rows_and_gradient(&counted, set, threads, result);
+    free(scale);
+    return failed;
+}
+
+// psi and slope of count numbers t
+ADMA_EXPORT int64_t adma_native_values(const adma::Program* program, int64_t set, const double* t, double* psi, double* slope,
+                           int64_t count) {
+#if defined(ADMA_X86)
+    if (set == AVX2) return adma_avx2::values(*program, t, psi, slope, count) ? 0 : 1;
+    if (set == AVX512) return adma_avx512::values(*program, t, psi, slope, count) ? 0 : 1;
+#endif
+    return adma_baseline::values(*program, t, psi, slope, count) ? 0 : 1;
 }
 }

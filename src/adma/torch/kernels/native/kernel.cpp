@@ -17,6 +17,7 @@ using adma::Plan;
 using adma::Program;
 
 static constexpr int WD = Vector<double>::width;
+static constexpr int SHORT = 16;  // vectors of a short row
 static constexpr int CHUNK = 32;  // vectors that are added in the logits' type before the sum goes on in double
 
 // memory of a thread for the time of a call
@@ -190,15 +191,25 @@ static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e
     typedef typename Compute<S>::T T;
     typedef typename Vector<T>::V V;
     typedef typename Vector<T>::I I;
+    typedef typename Vector<T>::Int Int;
     constexpr int W = Vector<T>::width;
     const T lowest = (T)-__builtin_inf();
 
-    // the true class's vector by itself, without it; and the last one, which may be a part
+    // The true class is left out. In a short row each vector looks whether it has it: a loop that ends where the class is
+    // would end where no processor foresees it. In a long one its vector goes by itself.
     V m0 = all(lowest), m1 = m0, m2 = m0, m3 = m0;
     const int64_t full = c / W, at = y / W, rest = c - full * W;
-    const I there = all_int<T>((typename Vector<T>::Int)(y - at * W));
+    const I there = all_int<T>((Int)(y - at * W));
     int64_t j = 0;
-    for (int part = 0; part < 2; ++part) {
+    if (full <= SHORT) {
+        I distance = lanes<T>() - all_int<T>((Int)y);
+        for (; j < full; ++j, distance += (Int)W) {
+            const V x = distance == (Int)0 ? all(lowest) : load(z + j * W);
+            store(e + j * W, x);
+            m0 = larger(x, m0);
+        }
+    }
+    for (int part = 0; full > SHORT && part < 2; ++part) {
         const int64_t end = part ? full : (at < full ? at : full);
         for (; j + 4 <= end; j += 4) {
             const V x0 = load(z + j * W), x1 = load(z + (j + 1) * W), x2 = load(z + (j + 2) * W),
@@ -220,7 +231,7 @@ static void walk_row(const S* z, int64_t c, int64_t y, typename Compute<S>::T* e
     }
     if (rest) {
         V x = load_some(z + full * W, rest);
-        if (at == full) x = lanes<T>() == there ? all(lowest) : x;
+        x = (lanes<T>() == there) & all_int<T>((Int) - (at == full)) ? all(lowest) : x;
         store(e + full * W, x);
         m1 = larger(x, m1);
     }

@@ -76,6 +76,8 @@ def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.adma_native_threads_by.argtypes, handle.adma_native_threads_by.restype = [pointer], None
     walk = handle.adma_native_rows_and_gradient
     walk.argtypes, walk.restype = [ctypes.c_char_p, number, number, pointer], number
+    reduced = handle.adma_native_reduced
+    reduced.argtypes, reduced.restype = [ctypes.c_char_p, number, number, number, number, pointer], number
     values = handle.adma_native_values
     values.argtypes, values.restype = [ctypes.c_char_p, number, pointer, pointer, pointer, number], number
     survey = handle.adma_native_survey
