@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import adma
-from adma.torch.kernels import eager, triton_ops
+from adma.torch.kernels import eager, operators
 from adma.torch.kernels import triton as kernels
 from adma.torch.kernels.program import program_of
 from adma.torch.kernels.triton import Plan
@@ -99,7 +99,7 @@ def test_rows_that_do_not_count_are_not_looked_at():
 def test_nothing_waits_for_the_device():
     z, target, scale = inputs((64, 1000, 1), torch.float32)
     program = program_of(adma.make_loss("adma:a=0.2").member)
-    triton_ops.loss_and_gradient(z.clone().requires_grad_(), target, scale, program.text, list(program.constants))[
+    operators.loss_and_gradient(z.clone().requires_grad_(), target, scale, program.text, list(program.constants))[
         0
     ].backward()
     torch.cuda.synchronize()
@@ -109,7 +109,7 @@ def test_nothing_waits_for_the_device():
             program = program_of(adma.make_loss(f"adma:a={a}").member)
             kernels.rows_and_gradient(z, target, program, scale)
             leaf = z.detach().requires_grad_()
-            loss, _ = triton_ops.loss_and_gradient(leaf, target, scale, program.text, list(program.constants))
+            loss, _ = operators.loss_and_gradient(leaf, target, scale, program.text, list(program.constants))
             (3.0 * loss).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")

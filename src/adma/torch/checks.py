@@ -205,6 +205,8 @@ def in_place(input: Tensor, call: Call, choice: Choice, label_smoothing: float, 
         reason = "target holds probabilities, not class indices"
     elif choice.engine == "composed":
         reason = choice.reason
+    elif torch.compiler.is_compiling():
+        reason = "torch.compile decides where the memory of its graph lies"
     elif not (input.requires_grad and torch.is_grad_enabled()):
         return  # no gradient is made, and the logits stay
     elif input.is_leaf or (input._is_view() and input._base is not None and input._base.is_leaf):

@@ -12,8 +12,9 @@ import torch
 
 from adma.family import Adma
 from adma.torch.kernels import fused, native, triton
-from adma.torch.kernels.choose import COMPILED, Choice, choose_dense, choose_rows
+from adma.torch.kernels.choose import Choice, choose_dense, choose_rows, in_a_graph
 from adma.torch.kernels.native import library
+from adma.torch.kernels.program import parameters
 
 
 def report() -> str:
@@ -74,7 +75,12 @@ def _calls() -> Iterator[tuple[str, Choice]]:
 
     torch.func.vmap(mapped)(z)
     yield "inside torch.func (vmap, grad, jvp, hessian)", found[0]
-    yield "inside torch.compile", COMPILED
+    yield "inside torch.compile", _compiled("cpu", member)
     if torch.cuda.is_available():
         z, y = z.cuda(), y.cuda()
         yield "on cuda, class indices", choose_rows(z, y, member)
+        yield "on cuda, inside torch.compile", _compiled("cuda", member)
+
+
+def _compiled(device: str, member: Adma) -> Choice:
+    return Choice(*in_a_graph(device, torch.float32, type(member), parameters(member) or ()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from adma.torch.kernels import native, triton
+from adma.torch.kernels.program import member_of, parameters
 from adma.torch.kernels.terms import Shape
 
 
@@ -60,6 +62,8 @@ def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
     "native" is compiled and walks over tiles of rows that fit the cache; "triton" is a kernel on the GPU; "eager" walks
     over blocks by torch's operators; "composed" is plain operators.
     """
+    if torch.compiler.is_compiling():
+        return _in_a_graph(z, shape)
     plain = choose(z, target)
     if plain.engine == "composed":
         return plain
@@ -70,6 +74,44 @@ def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
     if any(isinstance(value, Tensor) for value in vars(shape).values()):
         return Choice("composed", f"a parameter of {type(shape).__name__} is a tensor, and may want a gradient")
     return Choice("eager", against)
+
+
+def _in_a_graph(z: Tensor, shape: Shape) -> Choice:
+    """`choose_rows` inside torch.compile: a kernel is an operator of the graph, made for one value of each parameter.
+
+    When a parameter changes, torch.compile makes a graph for any value of it, and that has plain operators.
+    """
+    if torch.compiler.is_exporting():
+        return Choice("composed", "an exported graph is to run anywhere")
+    if in_dual_level() or _transforming_in_a_graph():
+        return Choice("composed", "torch.func transforms need plain operators")
+    values = parameters(shape)
+    if values is None:
+        return Choice("composed", f"{type(shape).__name__} is no dataclass: its parameters are not known")
+    for value in values:
+        if type(value) not in (float, int, bool, str):
+            return Choice("composed", f"a parameter of {type(shape).__name__} is a {type(value).__name__}")
+        if isinstance(value, (float, int)) and not has_static_value(value):
+            return Choice("composed", f"a parameter of {type(shape).__name__} changes from call to call")
+    engine, reason = in_a_graph(z.device.type, z.dtype, type(shape), values)
+    return Choice(engine, reason)
+
+
+@torch.compiler.assume_constant_result
+def in_a_graph(device: str, dtype: torch.dtype, kind: type, values: tuple[Any, ...]) -> tuple[str, str]:
+    """The engine for a member of a kind with these parameters inside torch.compile, and why."""
+    shape = member_of(kind, values)
+    example = torch.empty(0, 1, 1, dtype=dtype, device=device)
+    by_triton = device == "cuda" or not triton.why_not(example.device)
+    against = triton.reason_against(example, shape) if by_triton else native.reason_against(example, shape)
+    if against:
+        return "composed", against
+    return "triton" if by_triton else "native", "one operator of the compiled graph"
+
+
+@torch.compiler.assume_constant_result
+def _transforming_in_a_graph() -> bool:
+    return transforming()
 
 
 def choose_dense(*tensors: Tensor) -> Choice:

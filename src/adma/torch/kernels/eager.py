@@ -36,8 +36,8 @@ def index_rows(z: Tensor, target: Tensor, shape: Shape, keep: Tensor | None = No
     Returns:
         (N, M), in `terms.row_dtype`.
     """
-    plain = all(not isinstance(v, Tensor) for v in vars(shape).values())
-    if plain and choose(z, target).engine == "eager":
+    # the engine first: torch.compile would make a guard of what is asked about a parameter
+    if choose(z, target).engine == "eager" and not any(isinstance(v, Tensor) for v in vars(shape).values()):
         return _IndexRows.apply(z, target, shape, keep)
     return composed_index_rows(z, target, shape, keep)
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adma.torch.kernels import eager, native, triton, triton_ops
+from adma.torch.kernels import eager, native, operators, triton
 from adma.torch.kernels.choose import batched, choose_rows, ordinary, transforming
+from adma.torch.kernels.program import formula
 from adma.torch.kernels.terms import Shape
 
 
@@ -50,9 +51,9 @@ def index_rows(
     Returns:
         (N, M), in `terms.row_dtype`.
     """
-    if engine == "triton" and not inplace:
-        program = triton.program(shape)
-        found: Tensor = triton_ops.rows(z, target, keep, program.text, list(program.constants))[0]
+    if (engine == "triton" and not inplace) or (engine == "native" and torch.compiler.is_compiling()):
+        code, constants = formula(shape)
+        found: Tensor = operators.rows(z, target, keep, code, list(constants))[0]
         return found
     if engine == "native" or (engine in ("eager", "triton") and inplace):
         rows: Tensor = _Rows.apply(z, target, shape, keep, inplace)
@@ -82,9 +83,15 @@ def reduced(
         inplace: write the gradient into the logits' memory; the caller has made sure that this can be done.
     """
     graph = z.requires_grad and torch.is_grad_enabled()
-    if z.device.type != "cpu":
+    compiling = torch.compiler.is_compiling()
+    if z.device.type != "cpu" or compiling:
         if not isinstance(scale, Tensor):  # filled on the device: a copy from here would wait for it
             scale = torch.full((), scale, dtype=torch.float64, device=z.device).expand(target.shape)
+        if compiling:
+            code, constants = formula(shape)
+            if graph:
+                return operators.loss_and_gradient(z, target, scale, code, list(constants))[0].to(dtype)
+            return _weighed(scale, operators.rows(z, target, scale != 0, code, list(constants))[0]).to(dtype)
         if graph:
             found: Tensor = _ReducedOnDevice.apply(z, target, shape, scale, inplace)
             return found.to(dtype)

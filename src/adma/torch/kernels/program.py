@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
+
+import torch
 
 from adma.torch.kernels.terms import Shape
 
@@ -265,3 +267,42 @@ def _attempt(member: Any) -> Program | None:
 
 
 _remembered = lru_cache(maxsize=1024)(_attempt)
+
+
+def parameters(member: Shape) -> tuple[Any, ...] | None:
+    """A member's parameters in the order of its fields, as torch.compile follows them; None if it is no dataclass."""
+    names = _field_names(type(member))
+    return None if names is None else tuple([getattr(member, name) for name in names])
+
+
+def formula(member: Shape) -> tuple[str, tuple[float, ...]]:
+    """Text and constants of a member that has a program; inside torch.compile, of the parameters' values there."""
+    if torch.compiler.is_compiling():
+        values = parameters(member)
+        assert values is not None
+        return _formula_of(type(member), values)
+    return _formula(member)
+
+
+def _formula(member: Shape) -> tuple[str, tuple[float, ...]]:
+    program = program_of(member)
+    assert program is not None
+    return program.text, program.constants
+
+
+def member_of(kind: type, values: tuple[Any, ...]) -> Any:
+    """The member with these parameters, unchecked: torch.compile hands values on, and no objects that it is making."""
+    member: Any = object.__new__(kind)
+    for name, value in zip(_field_names(kind) or (), values, strict=True):
+        object.__setattr__(member, name, value)
+    return member
+
+
+@torch.compiler.assume_constant_result
+def _formula_of(kind: type, values: tuple[Any, ...]) -> tuple[str, tuple[float, ...]]:
+    return _formula(member_of(kind, values))
+
+
+@torch.compiler.assume_constant_result
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None

@@ -45,8 +45,8 @@ class _Packed:
         )  # fmt: skip
 
 
-def _pack(member: Shape) -> _Packed | None:
-    program = program_of(member)
+def _pack(member: Shape | Program) -> _Packed | None:
+    program = member if isinstance(member, Program) else program_of(member)
     return None if program is None else _Packed(program)
 
 
@@ -54,7 +54,7 @@ _remembered = lru_cache(maxsize=1024)(_pack)
 _last: tuple[object, _Packed | None] = (None, None)
 
 
-def _packed(member: Shape) -> _Packed | None:
+def _packed(member: Shape | Program) -> _Packed | None:
     """The program of a member, remembered; None if it has none."""
     global _last
     known, found = _last
@@ -68,7 +68,7 @@ def _packed(member: Shape) -> _Packed | None:
     return found
 
 
-def reason_against(z: Tensor, member: Shape) -> str:
+def reason_against(z: Tensor, member: Shape | Program) -> str:
     """Why this kernel does not serve a call; empty if it does."""
     if z.device.type != "cpu":
         return f"the compiled kernel runs on the CPU, not on {z.device.type}"
@@ -90,7 +90,7 @@ def serves(member: Shape) -> bool:
 def rows_and_gradient(
     z: Tensor,
     target: Tensor,
-    member: Shape,
+    member: Shape | Program,
     scale: Tensor | float,
     *,
     out: Tensor | None,
@@ -103,7 +103,7 @@ def rows_and_gradient(
     Args:
         z: logits (N, C, M) on the CPU, of any strides.
         target: class indices (N, M) in [0, C) where `scale` is not 0, int64.
-        member: psi and slope; it has a program.
+        member: psi and slope, with a program; or that itself.
         scale: (N, M) float64, or one number for all rows; a row with scale 0 has loss 0 and gradient 0, whatever its
             logits.
         out: where the gradient is written, of z's shape and type; it may be z. None: no gradient is asked for.

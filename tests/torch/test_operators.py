@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import adma
-from adma.torch.kernels import eager, triton_ops
+from adma.torch.kernels import eager, operators
 from adma.torch.kernels.program import program_of
 
 ON_GPU = torch.cuda.is_available()
@@ -33,7 +33,19 @@ FORMULA = (PROGRAM.text, list(PROGRAM.constants))
 @pytest.mark.skipif(ON_GPU or INSIDE, reason="the tests below run here")
 def test_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-W", "ignore", "-p", "no:cacheprovider", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-W",
+        "ignore",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        str(Path(__file__).with_name("test_compiled.py")),
+    ]
     done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
@@ -58,21 +70,21 @@ def test_losses_and_gradients(dtype):
     z, target, scale = inputs(dtype)
     exact = eager.composed_index_rows(z.double(), target, MEMBER, scale != 0)
     close = {"rtol": 1e-12 if dtype == torch.float64 else 8e-3 if dtype == torch.bfloat16 else 1e-6, "atol": 0}
-    rows, *_ = triton_ops.rows(z, target, scale != 0, *FORMULA)
-    total, _ = triton_ops.loss_and_gradient(z, target, scale, *FORMULA)
+    rows, *_ = operators.rows(z, target, scale != 0, *FORMULA)
+    total, _ = operators.loss_and_gradient(z, target, scale, *FORMULA)
     torch.testing.assert_close(rows, exact.detach(), **{**close, "rtol": min(close["rtol"], 1e-5)})
     expected = gradient_of((exact * scale).sum(), z)
     torch.testing.assert_close(gradient_of((rows * scale).sum(), z), expected, **close)
     torch.testing.assert_close(gradient_of(total, z), expected, **close)
-    whole, *_ = triton_ops.rows(z, target, None, *FORMULA)
+    whole, *_ = operators.rows(z, target, None, *FORMULA)
     assert whole.ne(0).all()
 
 
 @kernels_run
 def test_a_factor_behind_the_loss_and_a_second_pass():
     z, target, scale = inputs()
-    total, _ = triton_ops.loss_and_gradient(z, target, scale, *FORMULA)
-    once = gradient_of(triton_ops.loss_and_gradient(z, target, scale, *FORMULA)[0], z)
+    total, _ = operators.loss_and_gradient(z, target, scale, *FORMULA)
+    once = gradient_of(operators.loss_and_gradient(z, target, scale, *FORMULA)[0], z)
     for factor in (3.0, 0.5, 1.0):  # each pass gets its own, though the first spends what was saved
         (found,) = torch.autograd.grad(total * factor, z, retain_graph=True)
         torch.testing.assert_close(found, factor * once, rtol=1e-13, atol=0)
@@ -83,10 +95,10 @@ def test_second_derivatives():
     z, target, scale = inputs()
 
     def summed(z):
-        return triton_ops.loss_and_gradient(z, target, scale, *FORMULA)[0]
+        return operators.loss_and_gradient(z, target, scale, *FORMULA)[0]
 
     def by_rows(z):
-        return (triton_ops.rows(z, target, scale != 0, *FORMULA)[0] * scale).sum()
+        return (operators.rows(z, target, scale != 0, *FORMULA)[0] * scale).sum()
 
     def exact(z):
         return (eager.composed_index_rows(z, target, MEMBER, scale != 0) * scale).sum()
@@ -103,7 +115,7 @@ def test_what_torch_asks_of_an_operator(operator):
     z, target, scale = inputs()
     second = scale != 0 if operator == "rows" else scale
     tests = ("test_schema", "test_faketensor", "test_autograd_registration", "test_aot_dispatch_static")
-    torch.library.opcheck(getattr(triton_ops, operator), (z, target, second, *FORMULA), test_utils=tests)
+    torch.library.opcheck(getattr(operators, operator), (z, target, second, *FORMULA), test_utils=tests)
 
 
 @kernels_run
@@ -115,7 +127,7 @@ def test_a_compiled_step_keeps_the_kernel(backend):
 
     def step(z, weight):
         logits = (z.squeeze(2) @ weight).unsqueeze(2)
-        return 2.0 * triton_ops.loss_and_gradient(logits, target, scale, *FORMULA)[0]
+        return 2.0 * operators.loss_and_gradient(logits, target, scale, *FORMULA)[0]
 
     seen = []
 

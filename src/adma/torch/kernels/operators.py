@@ -1,17 +1,18 @@
-"""The GPU kernels as operators of PyTorch: differentiable, and whole in a graph of torch.compile.
+"""The kernels as operators of PyTorch: differentiable, and whole in a graph of torch.compile.
 
-A member reaches an operator as its program's text with the constants beside, so that a schedule changes an argument.
-Derivatives of higher order go through the composed operators.
+They run the Triton kernel on a GPU (and in Triton's interpreter), the C++ kernel on the CPU. A member reaches an
+operator as its program's text with the constants beside. Derivatives of higher order go through the composed operators.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adma.torch.kernels import eager, terms
+from adma.torch.kernels import eager, native, terms
 from adma.torch.kernels import triton as kernels
 from adma.torch.kernels.choose import batched, transforming
 from adma.torch.kernels.program import Program
@@ -30,6 +31,23 @@ class _Formula:
         return self.program.run(t, xp)[1]
 
 
+@lru_cache(maxsize=1024)
+def _parsed(code: str, constants: tuple[float, ...]) -> Program:
+    return Program.parse(code, constants)
+
+
+def _by_triton(z: Tensor) -> bool:
+    return not kernels.why_not(z.device)
+
+
+def _checked(target: Tensor, classes: int) -> None:
+    """Refuse what would be read outside of the logits: inside a compiled graph nobody has looked yet."""
+    found = native.survey(target, classes, 0)
+    if found is not None and found[0] >= 0:
+        wrong = int(target.flatten()[found[0]])
+        raise IndexError(f"target {wrong} is out of range: with {classes} classes an index is in [0, {classes - 1}]")
+
+
 @torch.library.custom_op("adma::rows", mutates_args=())
 def rows(
     z: Tensor, target: Tensor, keep: Tensor | None, code: str, constants: list[float]
@@ -39,14 +57,21 @@ def rows(
     z: logits (N, C, M). target: class indices (N, M). keep: (N, M) bool; rows where it is False have loss 0.
     code, constants: a `Program`'s text and constants.
     """
-    losses, saved = kernels.rows(z, target, Program.parse(code, constants), keep)
-    return (losses, *saved)
+    program = _parsed(code, tuple(constants))
+    if _by_triton(z):
+        losses, saved = kernels.rows(z, target, program, keep)
+        return (losses, *saved)
+    _checked(target, z.shape[1])
+    losses = torch.empty(target.shape, dtype=torch.float64, device=z.device)
+    native.rows_and_gradient(z, target, program, 1.0 if keep is None else keep.double(), out=None, rows=losses)
+    level, total, odds = (torch.empty(0, dtype=kernels.row_dtype(z.dtype), device=z.device) for _ in range(3))
+    return losses, level, total, odds
 
 
 @rows.register_fake
 def _(z: Tensor, target: Tensor, keep: Tensor | None, code: str, constants: list[float]) -> tuple[Tensor, ...]:
-    kind = kernels.row_dtype(z.dtype)
-    saved = [torch.empty(target.shape, dtype=kind, device=z.device) for _ in range(3)]
+    kind, size = kernels.row_dtype(z.dtype), target.shape if _by_triton(z) else (0,)
+    saved = [torch.empty(size, dtype=kind, device=z.device) for _ in range(3)]
     return (torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device), *saved)
 
 
@@ -56,7 +81,12 @@ def rows_gradient(
     constants: list[float],
 ) -> Tensor:  # fmt: skip
     """The gradient of `sum(grad * rows)` in the logits; grad is 0 in rows that were not kept."""
-    return kernels.gradient(z, target, (level, total, odds), Program.parse(code, constants), grad)
+    program = _parsed(code, tuple(constants))
+    if _by_triton(z):
+        return kernels.gradient(z, target, (level, total, odds), program, grad)
+    out = torch.empty_like(z)
+    native.rows_and_gradient(z, target, program, grad.double(), out=out)
+    return out
 
 
 @rows_gradient.register_fake
@@ -77,7 +107,7 @@ def _rows_backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | No
     if grad is None:
         return None, None, None, None, None
     if _again(grad):
-        formula = _Formula(Program.parse(ctx.code, ctx.constants))
+        formula = _Formula(_parsed(ctx.code, tuple(ctx.constants)))
         return eager.composed_gradient(z, target, formula, keep, grad), None, None, None, None
     if keep is not None:
         grad = torch.where(keep, grad, torch.zeros_like(grad))
@@ -96,8 +126,19 @@ def loss_and_gradient(
     The first is differentiable in z: its backward pass hands the second out.
     scale: (N, M), no gradient; a row with scale 0 counts nothing, whatever its logits.
     """
-    losses, gradient = kernels.rows_and_gradient(z, target, Program.parse(code, constants), scale)
-    return (losses * scale).sum(), gradient
+    gradient, total = _walk(z, target, scale, _parsed(code, tuple(constants)))
+    return total, gradient
+
+
+def _walk(z: Tensor, target: Tensor, scale: Tensor, program: Program) -> tuple[Tensor, Tensor]:
+    """The gradient and the sum."""
+    if _by_triton(z):
+        losses, gradient = kernels.rows_and_gradient(z, target, program, scale)
+        return gradient, (losses * scale).sum()
+    _checked(target, z.shape[1])
+    gradient = torch.empty_like(z)
+    total = native.rows_and_gradient(z, target, program, scale, out=gradient)
+    return gradient, torch.scalar_tensor(total, dtype=torch.float64, device=z.device)
 
 
 @loss_and_gradient.register_fake
@@ -118,17 +159,19 @@ def _loss_backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | Non
         return None, None, None, None, None
     z, target, scale = ctx.saved_tensors
     if _again(grad):
-        formula = _Formula(Program.parse(ctx.code, ctx.constants))
+        formula = _Formula(_parsed(ctx.code, tuple(ctx.constants)))
         seed = grad * scale
         return eager.composed_gradient(z, target, formula, scale != 0, seed), None, None, None, None
     gradient: Tensor | None = ctx.gradient
     ctx.gradient = None
     if gradient is None:  # handed out already: a second pass over a graph that was kept
-        program = Program.parse(ctx.code, ctx.constants)
-        again = kernels.rows_and_gradient(z, target, program, grad * scale)[1]
+        again = _walk(z, target, grad * scale, _parsed(ctx.code, tuple(ctx.constants)))[0]
         return again, None, None, None, None
     if type(gradient) is not Tensor:  # torch.compile is looking, and fuses a product with what comes next
         return (gradient.to(terms.compute_dtype(z.dtype)) * grad).to(z.dtype), None, None, None, None
+    if not _by_triton(z):
+        factor = float(grad)
+        return gradient if factor == 1.0 else gradient.mul_(factor), None, None, None, None
     return kernels.scale_(gradient, grad), None, None, None, None
 
 
