@@ -199,10 +199,10 @@ def in_place(input: Tensor, call: Call, choice: Choice, label_smoothing: float, 
     reason = ""
     if from_probabilities:
         reason = "from_probabilities=True"
-    elif label_smoothing:
-        reason = f"label_smoothing={label_smoothing:g}, whose gradient needs every class's loss"
-    elif not call.hard:
-        reason = "target holds probabilities, not class indices"
+    elif choice.engine == "eager" and label_smoothing:
+        reason = f"label_smoothing={label_smoothing:g} by torch's operators ({choice.reason})"
+    elif choice.engine == "eager" and not call.hard:
+        reason = f"target holds probabilities, by torch's operators ({choice.reason})"
     elif choice.engine == "composed":
         reason = choice.reason
     elif torch.compiler.is_compiling():

@@ -46,6 +46,10 @@ def _engines() -> Iterator[tuple[str, str]]:
     yield "composed", "plain operators, for torch.func, forward mode, torch.compile and double backward"
 
 
+def _told(choice: Choice) -> Choice:
+    return Choice(choice.engine, "every class's loss, in the same walks") if choice.engine == "native" else choice
+
+
 def _calls() -> Iterator[tuple[str, Choice]]:
     member, y = Adma(), torch.zeros(2, 1, dtype=torch.long)
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
@@ -64,7 +68,10 @@ def _calls() -> Iterator[tuple[str, Choice]]:
     if choice.engine == "native":
         choice = Choice(choice.engine, "a walk in each pass: the rows' factors are not known before")
     yield 'class indices, reduction="none"', choice
-    yield "class probabilities, or label smoothing", choose_dense(z)
+    yield "class indices, label smoothing", _told(choose_dense(z, y, member))
+    yield "class probabilities", _told(choose_dense(z, z, member))
+    if torch.cuda.is_available():
+        yield "on cuda, label smoothing or probabilities", choose_dense(z.cuda(), y.cuda(), member)
     yield "a loss outside the family", choose_dense(z)
     yield "a parameter that is learned by autograd", choose_rows(z, y, member.bind(a=torch.tensor(0.3)))
     found: list[Choice] = []

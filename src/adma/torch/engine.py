@@ -9,8 +9,8 @@ from torch import Tensor
 
 from adma.family import Member
 from adma.torch import checks
-from adma.torch.kernels import eager, fused, terms
-from adma.torch.kernels.choose import choose_rows
+from adma.torch.kernels import dense, eager, fused, terms
+from adma.torch.kernels.choose import choose_dense, choose_rows
 
 # (t, y) -> rows: from every class's negative log-likelihood and probability (n, C, m), the loss (n, m)
 DenseLoss = Callable[[Tensor, Tensor], Tensor]
@@ -53,8 +53,8 @@ def flexible_loss(
             are exact where posteriors have already been rounded to 0 or 1; prefer them.
         inplace: write the gradient into the memory of `input`, which saves an array of its size. The logits are
             destroyed: for logits that nothing else needs, such as the output of a last linear layer. If something
-            else does need them, autograd raises an error in the backward pass. For class indices without label
-            smoothing, and one backward pass.
+            else does need them, autograd raises an error in the backward pass. For one backward pass; with label
+            smoothing or probabilities where a kernel serves the call (`adma doctor`).
 
     Returns:
         A scalar, or for "none" the targets' shape without classes; the input's type (float32 under autocast).
@@ -72,7 +72,12 @@ def flexible_loss(
             return found
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
-    choice = choose_rows(call.z, call.target, member)
+    by_index = call.hard and label_smoothing == 0
+    choice = (
+        choose_rows(call.z, call.target, member)
+        if by_index
+        else choose_dense(call.z, call.target, None if from_probabilities else member, weight)
+    )
     if inplace:
         checks.in_place(input, call, choice, label_smoothing, from_probabilities)
 
@@ -80,7 +85,7 @@ def flexible_loss(
         value: Tensor = member.psi(t, terms.xp)
         return value
 
-    if call.hard and label_smoothing == 0:
+    if by_index:
         if from_probabilities:
             p = call.z.gather(1, call.target.unsqueeze(1)).squeeze(1)
             rows = terms.at_probability(psi, p)
@@ -94,18 +99,21 @@ def flexible_loss(
             rows = rows * weight[call.target].to(rows.dtype)
         return _reduce(rows, call, weight, reduction)
 
-    def dense(z: Tensor, y: Tensor) -> Tensor:
-        y = _smoothed(y, z, label_smoothing)
-        if from_probabilities:
-            cost = terms.at_probability(psi, z)
-        else:
-            cost = psi(terms.nll_all(z))
-        share = y.to(cost.dtype)
-        if weight is not None:
-            share = share * weight.to(cost.dtype).unsqueeze(1)
-        return terms.weighed(share, cost).sum(1)
+    shares = dense.Shares(label_smoothing, weight)
+    if choice.engine in ("native", "triton"):
+        if reduction != "none" and fused.one_walk(choice.engine, call.z.dtype):
+            scale = _dense_scale(call, weight, reduction)
+            return dense.reduced(call.z, call.target, member, shares, scale, call.dtype, inplace=inplace)
+        rows = dense.index_or_soft_rows(call.z, call.target, member, shares, call.keep, inplace=inplace)
+        return _reduce(rows, call, weight, reduction)
 
-    return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
+    def at_probabilities(z: Tensor, y: Tensor) -> Tensor:
+        cost = terms.at_probability(psi, z)
+        return terms.weighed(shares.of(y, z).to(cost.dtype), cost).sum(1)
+
+    function = at_probabilities if from_probabilities else dense.composed(member, shares)
+    closed = tuple(value for value in (weight, *vars(member).values()) if isinstance(value, Tensor))
+    return _reduce(_dense_rows(call, function, closed), call, weight, reduction)
 
 
 def dense_loss(
@@ -133,38 +141,25 @@ def dense_loss(
     reduction = checks.reduction_name(reduction, size_average, reduce)
     call = checks.canonical(input, target, weight, ignore_index, label_smoothing, from_probabilities)
 
-    def dense(z: Tensor, y: Tensor) -> Tensor:
-        share = _smoothed(y, z, label_smoothing).to(terms.row_dtype(z.device))
+    def rows(z: Tensor, y: Tensor) -> Tensor:
+        share = dense.smoothed(y, z, label_smoothing).to(terms.row_dtype(z.device))
 
         def of_nll(t: Tensor) -> Tensor:
             return loss(t, share.to(t.dtype))
 
-        rows = terms.at_probability(of_nll, z) if from_probabilities else of_nll(head(z))
+        found = terms.at_probability(of_nll, z) if from_probabilities else of_nll(head(z))
         if weight is None:
-            return rows
-        w = weight.to(rows.dtype)
-        return rows * (w[y] if y.dim() == 2 else (w.unsqueeze(1) * y.to(rows.dtype)).sum(1))
+            return found
+        w = weight.to(found.dtype)
+        return found * (w[y] if y.dim() == 2 else (w.unsqueeze(1) * y.to(found.dtype)).sum(1))
 
-    return _reduce(_dense_rows(call, dense, weight), call, weight, reduction)
-
-
-def _dense_rows(call: checks.Call, function: eager.RowFunction, weight: Tensor | None) -> Tensor:
-    z = call.z
-    if call.keep is not None:
-        z = torch.where(call.keep.unsqueeze(1), z, 1.0 / z.shape[1])  # an even row, valid as logits and as posteriors
     closed = () if weight is None else (weight,)
+    return _reduce(_dense_rows(call, rows, closed), call, weight, reduction)
+
+
+def _dense_rows(call: checks.Call, function: eager.RowFunction, closed: tuple[Tensor, ...]) -> Tensor:
+    z = dense.even_where_not(call.keep, call.z)
     return _only(call.keep, eager.dense_rows(z, call.target, function, weights=closed))
-
-
-def _smoothed(y: Tensor, z: Tensor, label_smoothing: float) -> Tensor:
-    """Indices or probabilities as probabilities (n, C, m), label smoothing applied."""
-    if y.dim() == 2:
-        work = terms.compute_dtype(z.dtype)
-        y = torch.zeros(z.shape, dtype=work, device=z.device).scatter(1, y.unsqueeze(1), 1.0)
-    if not label_smoothing:
-        return y
-    # a half type would round the smoothed shares
-    return y.to(terms.compute_dtype(y.dtype)) * (1 - label_smoothing) + label_smoothing / z.shape[1]
 
 
 def _only(keep: Tensor | None, rows: Tensor) -> Tensor:
@@ -178,7 +173,7 @@ def _learned(weight: Tensor | None) -> bool:
 def _scale(call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor | float:
     """The factor of each row in a "mean" or "sum": (n, m) in float64, or one number."""
     if weight is None and call.keep is None:
-        return 1.0 if reduction == "sum" else 1.0 / max(1, call.target.numel())
+        return 1.0 if reduction == "sum" else 1.0 / max(1, call.z.shape[0] * call.z.shape[2])
     if weight is None:
         assert call.keep is not None
         scale = call.keep.double()
@@ -187,6 +182,17 @@ def _scale(call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor |
         scale = scale if call.keep is None else torch.where(call.keep, scale, 0.0)
     if reduction == "mean":
         count = scale.sum()
+        scale = scale / torch.where(count == 0, 1.0, count)
+    return scale
+
+
+def _dense_scale(call: checks.Call, weight: Tensor | None, reduction: str) -> Tensor | float:
+    """The factor of each row in a "mean" or "sum" where the classes' weights are in the row already."""
+    if weight is None or not call.hard:
+        return _scale(call, None, reduction)
+    scale = torch.ones_like(call.target, dtype=torch.float64) if call.keep is None else call.keep.double()
+    if reduction == "mean":
+        count = (scale * weight.double()[call.target]).sum()
         scale = scale / torch.where(count == 0, 1.0, count)
     return scale
 

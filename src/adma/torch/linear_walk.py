@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adma.torch.engine import flexible_loss
-from adma.torch.kernels import terms, triton
-from adma.torch.kernels.choose import choose_rows
+from adma.torch.kernels import dense, terms, triton
+from adma.torch.kernels.choose import choose_dense, choose_rows
 from adma.torch.kernels.fused import index_rows, rows_and_gradient
 from adma.torch.linear_checks import LinearCall
 
@@ -184,6 +184,11 @@ def _member_chunk(call: LinearCall, z: Tensor, target: Tensor, share: Tensor) ->
     if call.by_index:
         view, scale = z.unsqueeze(2), share.unsqueeze(1)
         rows, _ = rows_and_gradient(view, target.unsqueeze(1), call.member, scale, out=view)
+        return product(scale, rows).sum(), z
+    y = target.unsqueeze(1) if call.hard else target.unsqueeze(2)
+    if choose_dense(z.unsqueeze(2), y, call.member, call.weight).engine in ("native", "triton"):
+        view, scale, shares = z.unsqueeze(2), share.unsqueeze(1), dense.Shares(call.label_smoothing, call.weight)
+        rows, _ = dense.rows_and_gradient(view, y, call.member, shares, scale.contiguous(), out=view)
         return product(scale, rows).sum(), z
     with torch.enable_grad():
         leaf = z.detach().requires_grad_()

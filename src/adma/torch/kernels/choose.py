@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from adma.torch.kernels import native, triton
+from adma.torch.kernels.native import dense as native_dense
 from adma.torch.kernels.program import member_of, parameters
 from adma.torch.kernels.terms import Shape
 
@@ -114,14 +115,33 @@ def _transforming_in_a_graph() -> bool:
     return transforming()
 
 
-def choose_dense(*tensors: Tensor) -> Choice:
-    """The engine for a loss that needs every class's probability: "eager" in blocks, or "composed"."""
-    plain = choose(*tensors)
-    return (
-        Choice("eager", "every class's loss is needed: torch's operators, block by block")
-        if plain.engine == "eager"
-        else plain
-    )
+def choose_dense(
+    z: Tensor, target: Tensor | None = None, member: Shape | None = None, weight: Tensor | None = None
+) -> Choice:
+    """The engine for a loss that needs every class's probability: "native", "triton", "eager" in blocks, or "composed".
+
+    Args:
+        z: logits (N, C, M), or probabilities.
+        target: class indices (N, M), smoothed later, or class probabilities (N, C, M).
+        member: psi and slope; None for a loss outside the family, or one of probabilities.
+        weight: (C), of the classes.
+    """
+    plain = choose(z) if target is None else choose(z, target)
+    if plain.engine == "composed":
+        return plain
+    if weight is not None and weight.requires_grad:
+        return Choice("composed", "the class weights want a gradient")
+    if member is None or target is None:
+        return Choice("eager", "every class's loss is needed: torch's operators, block by block")
+    if target.requires_grad:
+        return Choice("eager", "the class probabilities want a gradient: torch's operators, block by block")
+    on_gpu = z.device.type == "cuda"
+    against = triton.reason_against(z, member) if on_gpu else native_dense.reason_against(z, target, member)
+    if not against:
+        return TRITON if on_gpu else NATIVE
+    if any(isinstance(value, Tensor) for value in vars(member).values()):
+        return Choice("composed", f"a parameter of {type(member).__name__} is a tensor, and may want a gradient")
+    return Choice("eager", against)
 
 
 def transforming() -> bool:

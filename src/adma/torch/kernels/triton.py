@@ -143,6 +143,55 @@ def gradient(
     return out
 
 
+def dense_rows(
+    z: Tensor, target: Tensor, program: Program, scale: Tensor, smoothing: float, weight: Tensor | None,
+    *, backward: bool = True, out: Tensor | None = None, block: int | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Rows `sum_j w_j psi(t_j)`, `w_j = weight_j ((1 - smoothing) y_j + smoothing / C)`, and a gradient, by one kernel.
+
+    Args:
+        z: logits (N, C, M), any strides.
+        target: class indices (N, M) in [0, C), int64 (outside, loss and gradient are NaN); or y (N, C, M), floating.
+        program: the member's.
+        scale: (N, M), float; a row with scale 0 has loss 0 and gradient 0, whatever its logits, which are not read.
+        smoothing: in [0, 1].
+        weight: (C), of the classes; None: all 1.
+        backward: whether the gradient of `sum(scale * rows)` is asked for.
+        out: where to write it, of z's shape and type; it may be z. By default new memory.
+        block: classes of a step, a power of two; by default what was found fast.
+
+    Returns:
+        The rows (N, M), in `terms.row_dtype`, not scaled; and the gradient (N, C, M), in z's type, or None.
+    """
+    n, classes, m = z.shape
+    losses = torch.empty((n, m), dtype=terms.row_dtype(z.device), device=z.device)
+    out = (torch.empty_like(z) if out is None else out) if backward else None
+    if n * m == 0 or classes == 0:
+        return losses, out
+    import triton.language as tl
+
+    from adma.torch.kernels import triton_dense, triton_program
+
+    soft, into = target.dim() == 3, z if out is None else out
+    shares, classes_weight = target if soft else z, scale if weight is None else weight.detach().contiguous()
+    index, index_strides = (losses, (0, 0)) if soft else (target, target.stride())
+    with _on(z.device):
+        triton_dense.dense_kernel[(n * m,)](
+            z, into, index, shares, classes_weight, scale, losses, m, classes,
+            *_strides(z), *_strides(into), *index_strides, *_strides(shares),
+            *scale.stride(), triton_program.arguments((smoothing / classes, 1.0 - smoothing)),
+            triton_program.arguments(program.constants), PSI_SLOPE=triton_program.function(program), SOFT=soft,
+            WEIGHTED=weight is not None, BACKWARD=backward, V=block or min(2048, _power(classes)),
+            ROW=tl.float64 if row_dtype(z.dtype) == torch.float64 else tl.float32,
+        )  # fmt: skip
+    return losses, out
+
+
+def _strides(tensor: Tensor) -> tuple[int, int, int]:
+    """Over rows, positions and classes, of (N, C, M)."""
+    return tensor.stride(0), tensor.stride(2), tensor.stride(1)
+
+
 def scale_(gradient: Tensor, factor: Tensor) -> Tensor:
     """Multiplies a gradient, in place, by a tensor of one number that the device alone has to know.
 

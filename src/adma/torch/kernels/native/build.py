@@ -19,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("call.hpp", "simd.hpp", "math.hpp", "kernel.cpp", "entry.cpp")
+SOURCES = ("call.hpp", "simd.hpp", "math.hpp", "dense.hpp", "dense_rows.hpp", "dense_lanes.hpp", "kernel.cpp",
+           "entry.cpp")  # fmt: skip
 LIBRARY = "libadma_native" + (".dylib" if sys.platform == "darwin" else ".so")
 
 # no contraction: where a product and a sum are to be fused, the source says so

@@ -33,6 +33,18 @@ struct Call {
     Program program;
 };
 
+// targets that give every class of a row a weight w, for the loss sum_j w_j psi(t_j): from probabilities, or from class
+// indices with label smoothing: w_j = class_weight_j ((1 - smoothing) y_j + smoothing / c)
+struct Dense {
+    Call call;           // its target is read if shares is null
+    const void* shares;  // y: (n, c, m); null: 1 at the target
+    const double* class_weight;  // (c), contiguous; null: 1
+    int64_t share_type, sn, sc, sm;
+    double smoothing;
+    int64_t identity;    // psi is t itself and its slope 1: the program need not be asked
+    bool simple() const { return identity && !shares && !class_weight; }  // one more sum a row is all
+};
+
 // how a call is cut into tiles, by its shape alone: a result does not depend on who computes which tile
 struct Plan {
     enum Kind { ROWS, COLUMNS, TRANSPOSED } kind;
@@ -47,5 +59,6 @@ struct Plan {
 
 // takes tiles until there are none left
 typedef void (*Worker)(const Call&, Plan&);
+typedef void (*DenseWorker)(const Dense&, Plan&);
 
 }  // namespace adma

@@ -9,6 +9,7 @@
 #define ADMA_DECLARE(SET)                                                                             \
     namespace SET {                                                                                   \
     void worker(const adma::Call&, adma::Plan&);                                                      \
+    void dense_worker(const adma::Dense&, adma::Plan&);                                               \
     bool values(const adma::Program&, const double* t, double* psi, double* slope, int64_t count);    \
     }
 ADMA_DECLARE(adma_baseline)
@@ -18,6 +19,7 @@ ADMA_DECLARE(adma_avx512)
 #endif
 
 using adma::Call;
+using adma::Dense;
 using adma::Plan;
 
 namespace {
@@ -54,11 +56,20 @@ adma::Worker worker_of(int64_t set) {
     return adma_baseline::worker;
 }
 
+adma::DenseWorker dense_worker_of(int64_t set) {
+#if defined(ADMA_X86)
+    if (set == AVX2) return adma_avx2::dense_worker;
+    if (set == AVX512) return adma_avx512::dense_worker;
+#endif
+    return adma_baseline::dense_worker;
+}
+
 int64_t size_of(int64_t type) { return type == adma::FLOAT64 ? 8 : type == adma::FLOAT32 ? 4 : 2; }
 
 int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 
-Plan plan_of(const Call& call) {
+// copies: how many times a row lies in the scratch
+Plan plan_of(const Call& call, int64_t copies) {
     Plan plan = {};
     const int64_t positions = call.n * call.m;
     const bool together = call.zc == 1 && (!call.out || call.oc == 1);
@@ -70,7 +81,7 @@ Plan plan_of(const Call& call) {
         plan.tiles = (positions + plan.positions - 1) / plan.positions;
     } else {
         plan.kind = apart && !(together && call.zc == 1) ? Plan::COLUMNS : Plan::TRANSPOSED;
-        plan.positions = clamp(LANE_SCRATCH / call.c / LANES * LANES, LANES, MOST_LANES);
+        plan.positions = clamp(LANE_SCRATCH / (call.c * copies) / LANES * LANES, LANES, MOST_LANES);
         plan.pitch = plan.positions + LANES;  // not a power of two: neighbours in class would share a cache set
         plan.tiles_of_n = (call.m + plan.positions - 1) / plan.positions;
         plan.tiles = plan.kind == Plan::COLUMNS ? call.n * plan.tiles_of_n
@@ -80,14 +91,16 @@ Plan plan_of(const Call& call) {
     return plan;
 }
 
+template <class Called>
 struct Task {
-    adma::Worker worker;
-    const Call* call;
+    void (*worker)(const Called&, Plan&);
+    const Called* call;
     Plan* plan;
 };
 
+template <class Called>
 void run(void* data) {
-    Task* task = static_cast<Task*>(data);
+    Task<Called>* task = static_cast<Task<Called>*>(data);
     task->worker(*task->call, *task->plan);
 }
 
@@ -100,6 +113,29 @@ void advise(const Call& call) {
     const uintptr_t end = ((uintptr_t)call.out + bytes) / page * page;
     if (end > start) madvise((void*)start, end - start, MADV_HUGEPAGE);
 #endif
+}
+
+// a whole call, by as many threads as its work is worth: `each` is a logit's beside that of the cheapest kernel
+template <class Called>
+int64_t walk(const Called& called, const Call& call, void (*worker)(const Called&, Plan&), int64_t copies, int64_t each,
+             int64_t threads, double* sum) {
+    *sum = 0.0;
+    if (call.n * call.m == 0) return 0;
+    Plan plan = plan_of(call, copies);
+    double few[64];
+    plan.sums = plan.tiles <= 64 ? few : static_cast<double*>(malloc(plan.tiles * sizeof(double)));
+    if (!plan.sums) return 1;
+    advise(call);
+    Task<Called> task = {worker, &called, &plan};
+    const int64_t worth = call.n * call.m * call.c * each / WORTH_A_THREAD;
+    const int64_t team = clamp(threads, 1, clamp(worth < plan.tiles ? worth : plan.tiles, 1, 1024));
+    if (parallel && team > 1)
+        parallel(run<Called>, &task, static_cast<unsigned>(team), 0);
+    else
+        run<Called>(&task);
+    for (int64_t i = 0; i < plan.tiles; ++i) *sum += plan.sums[i];
+    if (plan.sums != few) free(plan.sums);
+    return plan.failed && plan.next < plan.tiles ? 1 : 0;
 }
 
 }  // namespace
@@ -123,23 +159,13 @@ ADMA_EXPORT void adma_native_threads_by(void* function) { parallel = reinterpret
 // Loss rows, the gradient of their sum times scale, and the sum, which lands in *sum. 0 if all went well, 1 without
 // memory. out must be dense where it lies, but for its strides.
 ADMA_EXPORT int64_t adma_native_rows_and_gradient(const Call* call, int64_t set, int64_t threads, double* sum) {
-    *sum = 0.0;
-    if (call->n * call->m == 0) return 0;
-    Plan plan = plan_of(*call);
-    double few[64];
-    plan.sums = plan.tiles <= 64 ? few : static_cast<double*>(malloc(plan.tiles * sizeof(double)));
-    if (!plan.sums) return 1;
-    advise(*call);
-    Task task = {worker_of(set), call, &plan};
-    const int64_t worth = call->n * call->m * call->c / WORTH_A_THREAD;
-    const int64_t team = clamp(threads, 1, clamp(worth < plan.tiles ? worth : plan.tiles, 1, 1024));
-    if (parallel && team > 1)
-        parallel(run, &task, static_cast<unsigned>(team), 0);
-    else
-        run(&task);
-    for (int64_t i = 0; i < plan.tiles; ++i) *sum += plan.sums[i];
-    if (plan.sums != few) free(plan.sums);
-    return plan.failed && plan.next < plan.tiles ? 1 : 0;
+    return walk<Call>(*call, *call, worker_of(set), 1, 1, threads, sum);
+}
+
+// The same for targets that give every class a weight.
+ADMA_EXPORT int64_t adma_native_dense_rows_and_gradient(const Dense* dense, int64_t set, int64_t threads, double* sum) {
+    const int64_t copies = dense->simple() ? 1 : 4;  // logits and exponentials, in double
+    return walk<Dense>(*dense, dense->call, dense_worker_of(set), copies, copies, threads, sum);
 }
 
 // What an index target holds: the first position that is outside [0, classes) and is not ignore, or -1; and how many

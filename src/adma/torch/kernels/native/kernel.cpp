@@ -36,6 +36,22 @@ struct Rows {
 
 ADMA_INLINE VD truth(VDI condition) { return (VD)(condition & (VDI)all(1.0)); }
 
+// the other of exp and expm1 of what instruction i takes; i itself if the program asks for one of them only
+ADMA_INLINE int32_t partner_of(const Program& program, int32_t i) {
+    const adma::Instruction& step = program.code[i];
+    if (step.operation != adma::EXP && step.operation != adma::EXPM1) return i;
+    int32_t found = -1;
+    for (int32_t j = 0; j < program.code_length; ++j) {
+        const adma::Instruction& that = program.code[j];
+        if (that.a != step.a || (that.operation != adma::EXP && that.operation != adma::EXPM1)) continue;
+        if (that.operation == step.operation) {
+            if (j < i) return i;  // another of the same has the partner
+        } else if (found < 0)
+            found = j;
+    }
+    return found < 0 ? i : found;
+}
+
 // the values of a program over `count` numbers t, a multiple of WD
 static void evaluate(const Program& program, double** value, int64_t count) {
     int64_t result = 1 + program.constant_count;
@@ -43,6 +59,19 @@ static void evaluate(const Program& program, double** value, int64_t count) {
         const adma::Instruction& step = program.code[i];
         const double *a = value[step.a], *b = value[step.b], *c = value[step.c];
         double* r = value[result];
+        const int32_t partner = partner_of(program, i);
+        if (partner < i) continue;  // it computed this one too
+        if (partner > i) {
+            double* s = value[result + partner - i];
+            const bool first = step.operation == adma::EXP;
+            for (int64_t j = 0; j < count; j += WD) {
+                VD x, y;
+                exp_pair_of(load(a + j), x, y);
+                store((first ? r : s) + j, x);
+                store((first ? s : r) + j, y);
+            }
+            continue;
+        }
 #define ADMA_CASE(NAME, EXPRESSION)                     \
     case adma::NAME:                                    \
         for (int64_t j = 0; j < count; j += WD) {       \
@@ -579,3 +608,5 @@ bool values(const Program& program, const double* t, double* psi, double* slope,
 }
 
 }  // namespace ADMA_SET
+
+#include "dense.hpp"

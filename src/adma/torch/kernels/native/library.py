@@ -82,6 +82,8 @@ def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     values.argtypes, values.restype = [ctypes.c_char_p, number, pointer, pointer, pointer, number], number
     survey = handle.adma_native_survey
     survey.argtypes, survey.restype = [pointer, number, number, number, pointer], number
+    dense = handle.adma_native_dense_rows_and_gradient
+    dense.argtypes, dense.restype = [ctypes.c_char_p, number, number, pointer], number
     return handle
 
 

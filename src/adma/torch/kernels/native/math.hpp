@@ -57,6 +57,24 @@ ADMA_INLINE VD expm1_of(VD x) {
     return x > 60.0 ? exp_of(x) : found;
 }
 
+// exp and expm1 of the same x, of which members ask for both: most of the work is the same
+ADMA_INLINE void exp_pair_of(VD x, VD& exp_out, VD& expm1_out) {
+    VD bounded = x < -760.0 ? all(-760.0) : x;  // so that NaN stays
+    bounded = bounded > 720.0 ? all(720.0) : bounded;
+    VD n = madd(bounded, all(1.44269504088896340736), all(ROUND)) - ROUND;
+    VD r = madd(n, all(-LN2_HIGH), bounded);
+    r = madd(n, all(-LN2_LOW), r);
+    VD q = expm1_near(r), half = (n * 0.5 + ROUND) - ROUND;
+    exp_out = (1.0 + q) * power_of_two(half) * power_of_two(n - half);
+    VD near = n < -100.0 ? all(-100.0) : n;
+    near = near > 100.0 ? all(100.0) : near;
+    VD two = power_of_two(near);
+    VD found = madd(q, two, two - 1.0);
+    found = n == 0.0 ? q : found;
+    found = x == 0.0 ? x : found;  // keeps the sign of 0
+    expm1_out = x > 60.0 ? exp_out : found;
+}
+
 // x = 2^k m of a positive normal or subnormal number, m within a factor of sqrt(2) of 1
 ADMA_INLINE void split(VD x, VD& k, VD& m) {
     VDI tiny = x < 0x1p-1022;
