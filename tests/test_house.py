@@ -62,6 +62,7 @@ def test_a_module_says_what_it_is_for(path):
         "adma.torch.modules",
         "adma.torch.functional",
         "adma.torch.classic",
+        "adma.torch.distributed",
         "adma.torch.linear_modules",
         "adma.torch.make",
         "adma.flex.schedule",

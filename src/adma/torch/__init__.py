@@ -8,6 +8,7 @@ from adma.torch.classic import (
     SquaredHingeLoss,
     SymmetricCrossEntropyLoss,
 )
+from adma.torch.distributed import GlobalMean
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
 from adma.torch.linear_checks import LinearLossOptions
 from adma.torch.linear_modules import (
@@ -69,6 +70,7 @@ __all__ = [
     "FlexibleLoss",
     "FocalLoss",
     "GeneralizedCrossEntropyLoss",
+    "GlobalMean",
     "LinearAdmaLoss",
     "LinearAsymmetricExponentialLoss",
     "LinearAsymmetricGeneralizedCrossEntropyLoss",
