@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from adma.bench.data.conditions import NONE
 from adma.bench.loading import held_out_of, labels_of, split_of
 from adma.bench.models import build_model, is_built_in, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
+from adma.bench.parallel import ALONE, Parallel
 from adma.bench.recorded import RecordedStep, restore_optimizer
 from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.shaping import Shaping
@@ -51,6 +53,7 @@ def train(
     keeper: Keeper | None = None,
     pieces: int = 1,
     record: bool = True,
+    parallel: Parallel = ALONE,
 ) -> CellResult:
     """Train one network and measure it after every epoch.
 
@@ -63,6 +66,7 @@ def train(
         keeper: of its checkpoints: it goes on from the last one, and writes one when it is time.
         pieces: a step's batch is taken in so many pieces, whose gradients are added up, to save memory.
         record: on a GPU, replay the step from a recording where it can be recorded.
+        parallel: the processes that train it together, each with this call; the first one has `pulse` and `keeper`.
 
     Returns:
         "done", or "diverged" with the reason once the training loss or the logits are NaN or infinite.
@@ -86,6 +90,7 @@ def train(
     chance.seed(cell.stream_seed("init"))
     model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
     initial = _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
+    trained = parallel.wrap(model, whole=is_built_in(setting.model))
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
     vary = augment.parse(setting.augment)
 
@@ -98,7 +103,7 @@ def train(
     n = int(trained_on.sum())
     steps = len(_batches(torch.arange(n), setting.batch_size))
     shaping.begin(
-        model, optimizer, (batch_of("train", held_out.to(device)), y["train"][held_out.to(device)]),
+        trained, optimizer, (batch_of("train", held_out.to(device)), y["train"][held_out.to(device)]),
         epochs=setting.epochs, steps_per_epoch=steps, batch_size=setting.batch_size,
         seed=cell.stream_seed("held_out_order"),
     )  # fmt: skip
@@ -109,19 +114,32 @@ def train(
     def step(index: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimizer: the batch's loss and its right answers."""
         nonlocal taken
-        inputs, target = batch_of("train", index), y["train"][index]
-        if vary is not None:
-            inputs = vary(inputs, drawn)
         optimizer.zero_grad(set_to_none=True)
-        loss, right = _gradients(model, loss_fn, inputs, target, pieces)
+        parts = _pieces(index, drawn, pieces)
+        found: list[tuple[Tensor, ...]] = []
+        for number, (some, draws_of) in enumerate(parts, start=1):
+            mine = parallel.share(some)
+            inputs, target = batch_of("train", mine), y["train"][mine]
+            if vary is not None:
+                inputs = vary(inputs, parallel.share(draws_of))
+            with parallel.adding_up(trained) if number < len(parts) else nullcontext():
+                logits = trained(inputs)
+                loss = parallel.mean(loss_fn, logits, target, len(index))
+                loss.backward()
+            found.append((inputs, target, loss.detach(), (logits.detach().argmax(1) == target).sum()))
         optimizer.step()
+        if len(parts) == 1:
+            inputs, target, loss, right = found[0]
+        else:
+            inputs, target = (torch.cat([part[k] for part in found]) for k in (0, 1))
+            loss, right = (torch.stack([part[k] for part in found]).sum() for k in (2, 3))
         taken = inputs, target
-        return loss, right
+        return parallel.together(loss, right)
 
     recording: RecordedStep | None = None
     recordable = (
         record and device.startswith("cuda") and shaping.fixed and annealing.constant and is_built_in(setting.model)
-        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS and pieces == 1
+        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS and pieces == parallel.size == 1
     )  # fmt: skip
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
@@ -139,7 +157,7 @@ def train(
             "seconds": spent + time.perf_counter() - started, "epoch_seconds": before + time.perf_counter() - clock,
         }  # fmt: skip
 
-    begin, resumed = Position(1, 0), keeper.load() if keeper is not None else None
+    begin, resumed = Position(1, 0), parallel.from_first(keeper.load() if keeper is not None else None)
     if resumed is not None:
         begin, kept = resumed
         model.load_state_dict(kept["model"])
@@ -184,7 +202,7 @@ def train(
             shaping.step(*taken)
             losses.append(loss * len(index))
             correct = correct + right
-            stop = pulse()
+            stop = parallel.any(pulse())
             if keeper is not None and (stop or keeper.due()):
                 keeper.try_to_save(Position(epoch, number), state)
             if stop:
@@ -194,7 +212,12 @@ def train(
         row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
         finite = np.isfinite(row["train_loss"])
         truth = {part: y[part].cpu() for part in ("val", "test")}
-        logits_of = {part: _logits(model, partial(batch_of, part), len(y[part]), pulse).cpu() for part in truth}
+        logits_of = {
+            part: parallel.gathered(
+                _logits(model, partial(batch_of, part), parallel.bounds(len(y[part])), pulse), len(y[part])
+            ).cpu()
+            for part in truth
+        }
         for part, part_logits in logits_of.items():
             finite = finite and bool(torch.isfinite(part_logits).all())
             found = measures(part_logits, truth[part], loss_fn)
@@ -221,6 +244,7 @@ def train(
         "device": device,
         "recorded": recording is not None,
         "pieces": pieces,
+        "devices": parallel.size,
         "weights": _hash(*(t.detach().cpu().numpy() for t in model.state_dict().values())),
         **({"resumed_at": [begin.epoch, begin.step]} if resumed is not None else {}),
         "sizes": {part: len(y[part]) for part in y} | ({"held_out": len(held_out)} if shaping.learns else {}),
@@ -238,20 +262,10 @@ def train(
     return CellResult(cell, status, reason, spent + time.perf_counter() - started, epochs, env, shaping.trace())
 
 
-def _gradients(
-    model: nn.Module, loss_fn: nn.Module, inputs: Tensor, target: Tensor, pieces: int
-) -> tuple[Tensor, Tensor]:
-    """The gradients of a batch, taken in pieces of at least two samples; its mean loss and its right answers."""
-    pieces = max(1, min(pieces, len(target) // 2))
-    loss, right = [], []
-    for some, wanted in zip(inputs.tensor_split(pieces), target.tensor_split(pieces), strict=True):
-        logits = model(some)
-        part = loss_fn(logits, wanted)
-        share = part if pieces == 1 else part * (len(wanted) / len(target))
-        share.backward()
-        loss.append(share.detach())
-        right.append((logits.detach().argmax(1) == wanted).sum())
-    return (loss[0], right[0]) if pieces == 1 else (torch.stack(loss).sum(), torch.stack(right).sum())
+def _pieces(index: Tensor, drawn: Tensor, pieces: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch's samples and what was drawn for them, in pieces of at least two samples."""
+    pieces = max(1, min(pieces, len(index) // 2))
+    return list(zip(index.tensor_split(pieces), drawn.tensor_split(pieces), strict=True))
 
 
 def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -293,11 +307,15 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, batch: Callable[[slice], Tensor], n: int, pulse: Callable[[], bool]) -> Tensor:
+def _logits(
+    model: nn.Module, batch: Callable[[slice], Tensor], bounds: tuple[int, int], pulse: Callable[[], bool]
+) -> Tensor:
+    """Of the samples between the bounds; of none of them there are no rows, but as many columns."""
     model.eval()
+    start, stop = bounds
     found = []
-    for i in range(0, n, EVAL_BATCH):
-        found.append(model(batch(slice(i, i + EVAL_BATCH))))
+    for i in range(start, max(stop, start + 1), EVAL_BATCH):
+        found.append(model(batch(slice(i, min(i + EVAL_BATCH, stop)))))
         pulse()
     return torch.cat(found)
 
