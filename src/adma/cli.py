@@ -43,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             module, _, function = options.run.partition(":")
-            return int(getattr(import_module(f"adma.bench.{module}"), function)(options))
+
+            def command() -> int:
+                return int(getattr(import_module(f"adma.bench.{module}"), function)(options))
+
+            return int(import_module("adma.bench.machine").under_torchrun(command, options))
     except BenchError as error:
         print(f"adma: {error}", file=sys.stderr)
         return 2
@@ -401,6 +405,11 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--log", action="append", default=[], choices=("tensorboard", "mlflow", "wandb"),
         help="tell this program's client every epoch, too; again for more",
+    )  # fmt: skip
+    add(
+        "--devices", type=_positive, metavar="N",
+        help="train each cell by N processes on as many GPUs (or on the CPU), each with its part of every batch; the "
+        "results are those of one up to rounding (default: 1, or as many as torchrun has started)",
     )  # fmt: skip
     add(
         "--budget", type=_duration, metavar="TIME",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -45,8 +44,9 @@ def cell(loss: str = "cce", **setting: object) -> Cell:
 CELLS = {
     "an MLP": cell("adma:a=0.26", optimizer="sgd:momentum=0.9", lr=0.05),
     "a ConvNet": cell(model="convnet:filters=4", epochs=1, optimizer="sgd", lr=0.05, augment="rotate=10,shift=0.1"),
+    "whole batches": cell("adma:a=0.26", train_size=192, optimizer="sgd:momentum=0.9", lr=0.05),
     "plateau": cell("mse", lr_schedule="plateau", optimizer="sgd", lr=0.1),
-    "a learned shape": cell("adma:a=learn", train_size=400),
+    "a learned shape": cell("adma:a=learn", train_size=400, batch_size=16, optimizer="sgd", lr=0.05),
     "diverges": cell(optimizer="sgd", lr=1e12, epochs=3),
     "of a user": cell(model="test_parallel:unused", epochs=1),
 }
@@ -82,16 +82,54 @@ def run(rank: int, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     group = Group()
     found: dict[str, Any] = {name: train(some, digits(), parallel=group) for name, some in CELLS.items()}
+    found |= {f"{name}, in pieces": train(CELLS[name], digits(), parallel=group, pieces=3) for name in IN_PIECES}
     some = CELLS["a learned shape"]
-    first = {"keeper": Keeper(folder, some), "pulse": Stop(8)} if rank == 0 else {}
+    first = {"keeper": Keeper(folder, some), "pulse": Stop(30)} if rank == 0 else {}
     with pytest.raises(StoppedError):
         train(some, digits(), parallel=group, **first)  # type: ignore[arg-type]
-    first = {"keeper": Keeper(folder, some)} if rank == 0 else {}
+    # gone on from by two, and by one
+    first = {"keeper": Keeper(folder, some, keep=False)} if rank == 0 else {}
     found["resumed"] = train(some, digits(), parallel=group, **first)  # type: ignore[arg-type]
-    whole = cell(epochs=1, pieces=1)if False else CELLS["an MLP"]
-    found["in pieces"] = train(replace(whole, setting=replace(whole.setting, model="test_parallel:unused")), digits(), parallel=group, pieces=3)
-    found["rows"] = group.gathered(torch.full((group.bounds(3)[1] - group.bounds(3)[0], 2), float(rank)), 3)
-    found["none"] = group.gathered(torch.zeros(group.bounds(1)[1] - group.bounds(1)[0], 2), 1)
+    start, stop = group.bounds(3)
+    found["gathered"] = group.gathered(torch.tensor([[np.nan, 2.0], [-np.inf, 3.0], [4.0, 5.0]])[start:stop], 3)
+    start, stop = group.bounds(1)
+    found["fewer than processes"] = group.gathered(torch.ones(1, 2)[start:stop], 1)
+    found["normalised"] = normalised(group)
+    return found
+
+
+# batches that are small already would be normalised over three samples, which makes much of every rounding
+IN_PIECES = ("whole batches", "a ConvNet")
+
+
+def normalised(group: Group | None) -> list[tuple[str, Tensor]]:
+    """Layers in float64 on 7 samples, none of them the second process's: what is the same, stacked or added up."""
+    found = []
+    generator = torch.Generator().manual_seed(0)
+    for layer, shape in (
+        (nn.BatchNorm1d(3), (7, 3)),
+        (nn.BatchNorm1d(3, affine=False), (7, 3, 2)),
+        (nn.BatchNorm2d(3, momentum=None), (7, 3, 2, 2)),
+        (nn.Sequential(nn.BatchNorm3d(3), nn.Dropout3d(0.5), nn.Dropout(0.3)), (7, 3, 2, 1, 2)),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Dropout2d(0.5)), (7, 3, 2, 2)),
+        (nn.Sequential(nn.Dropout1d(0.5), nn.Dropout(1.0)), (7, 3, 2)),
+    ):
+        layer = layer.double()
+        torch.manual_seed(1)
+        part = Part(7, 0, 7)
+        if group is not None:
+            part = Part(7, *((0, 7), (7, 7))[group.rank])
+            synchronise(layer, part)
+        for _ in range(2):
+            x, pull = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+            x.requires_grad_()
+            y = layer(x[part.start : part.stop])
+            y.backward(pull[part.start : part.stop])
+        assert x.grad is not None
+        found += [("stacked", y.detach()), ("added", x.grad)]
+        found += [("added", p.grad) for p in layer.parameters() if p.grad is not None]
+        found += [("same", buffer) for buffer in layer.buffers()]
+        found += [("same", torch.rand(1)), ("same", layer.eval()(x).detach())]  # the random state, and evaluation
     return found
 
 
@@ -136,3 +174,61 @@ def test_the_rows_are_those_of_one_process(both: list[dict[str, Any]], name: str
     alone = train(CELLS[name], digits())
     assert alone.status == (DIVERGED if name == "diverges" else DONE)
     check(both[0][name], alone)
+    assert both[0][name].reason == alone.reason
+
+
+@pytest.mark.parametrize("name", IN_PIECES)
+def test_also_where_the_batch_is_taken_in_pieces(both: list[dict[str, Any]], name: str) -> None:
+    check(both[0][f"{name}, in pieces"], train(CELLS[name], digits(), pieces=3))
+
+
+@pytest.mark.parametrize("name", [*CELLS, "resumed"])
+def test_both_processes_have_the_same_to_the_last_bit(both: list[dict[str, Any]], name: str) -> None:
+    first, second = (found[name] for found in both)
+    assert what_counts(first) == what_counts(second)
+
+
+def test_a_learned_shape_is_that_of_one_process(both: list[dict[str, Any]]) -> None:
+    trace, alone = both[0]["a learned shape"].trace, train(CELLS["a learned shape"], digits()).trace
+    assert list(trace["step"]) == list(alone["step"])
+    assert len(set(alone["a"])) > 1
+    np.testing.assert_allclose(trace["a"], alone["a"], rtol=TOLERANCE)
+
+
+def test_what_was_stopped_goes_on_to_the_same_end(both: list[dict[str, Any]]) -> None:
+    assert both[0]["resumed"].env["resumed_at"] == [2, 6]
+    assert what_counts(both[0]["resumed"]) == what_counts(both[0]["a learned shape"])
+
+
+def test_every_sample_is_measured_once(both: list[dict[str, Any]]) -> None:
+    for found in both:
+        assert torch.equal(
+            found["gathered"].nan_to_num(7.0), torch.tensor([[7.0, 2.0], [-np.inf, 3.0], [4.0, 5.0]]).nan_to_num(7.0)
+        )
+        assert torch.equal(found["fewer than processes"], torch.ones(1, 2))
+
+
+def test_layers_see_the_whole_batch(both: list[dict[str, Any]]) -> None:
+    pairs = zip(*(found["normalised"] for found in both), normalised(None), strict=True)
+    for (kind, first), (_, second), (_, wanted) in pairs:
+        if kind == "same":
+            assert torch.equal(first, second)
+        else:
+            first = torch.cat([first, second]) if kind == "stacked" else first + second
+        torch.testing.assert_close(first, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.BatchNorm1d(3, track_running_stats=False), "no running statistics"),
+        (type("Own", (nn.BatchNorm2d,), {})(3), "is a Own"),
+    ],
+)
+def test_a_layer_whose_batch_is_not_known_is_refused(layer: nn.Module, words: str) -> None:
+    with pytest.raises(BenchError, match=words):
+        synchronise(nn.Sequential(nn.Linear(2, 3), layer), Part())
+
+
+def test_the_key_of_a_cell_says_nothing_of_devices() -> None:
+    assert "devices" not in cell().config()

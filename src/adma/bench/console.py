@@ -37,11 +37,18 @@ def usable_device(name: str) -> str:
     return name
 
 
-def jobs_and_threads(jobs: int | None, device: str, cells: int) -> tuple[int, int]:
-    """How many trainings at once (by default one a core, at most 8; one on a GPU), and the threads of each."""
+def jobs_and_threads(jobs: int | None, device: str, cells: int, devices: int = 1) -> tuple[int, int]:
+    """How many trainings at once (by default one a core, at most 8; one on a GPU), and the threads of each process.
+
+    Args:
+        jobs: as asked for.
+        device: of each process.
+        cells: as many trainings as there can be at once, at most.
+        devices: processes of each training.
+    """
     cores = environment.cores()
-    jobs = min(jobs or (min(cores, 8) if device == "cpu" else 1), max(1, cells))
-    return jobs, max(1, cores // jobs)
+    jobs = min(jobs or (max(1, min(cores, 8) // devices) if device == "cpu" else 1), max(1, cells))
+    return jobs, max(1, cores // (jobs * devices))
 
 
 def file_name(name: str) -> str:

@@ -7,6 +7,7 @@ part of every batch, and steps with the same gradient: that of the mean over the
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -19,6 +20,12 @@ from adma.bench.synced import Part, synchronise
 from adma.torch.distributed import GlobalMean
 
 _T = TypeVar("_T")
+# torch 2.13 has another name for it, and warns of the older one
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in inspect.signature(DistributedDataParallel).parameters
+)
 
 
 class Parallel:
@@ -81,8 +88,8 @@ class Group(Parallel):
 
     def wrap(self, network: nn.Module, *, whole: bool) -> nn.Module:
         synchronise(network, self._part)
-        # buffers are running statistics, which are the same everywhere
-        return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=not whole)
+        options = {"find_unused_parameters": not whole, _SYNC_BUFFERS: False}  # running statistics are the same already
+        return DistributedDataParallel(network, **options)  # type: ignore[arg-type]
 
     def bounds(self, n: int) -> tuple[int, int]:
         each, more = divmod(n, self.size)

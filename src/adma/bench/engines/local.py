@@ -56,6 +56,7 @@ class LocalEngine:
         keep: whether a cell's last state stays when it is done.
         origin: what started the run; it goes into every result's `env`.
         hang_after: seconds without a sign of life (a batch, in training or measuring) after which a worker is killed.
+        devices: how many processes train one cell together.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class LocalEngine:
         keep: bool = False,
         hang_after: float = HANG_SECONDS,
         origin: Mapping[str, Any] | None = None,
+        devices: int = 1,
     ) -> None:
         self.jobs = jobs
         self._worker = Worker(
             load, threads=threads, device=device, checkpoints=checkpoints, every=every, keep=keep,
-            origin=origin,
+            origin=origin, devices=devices,
         )  # fmt: skip
         self._hang_after = hang_after
         self._context = multiprocessing.get_context("spawn")
@@ -274,7 +276,7 @@ def _work(connection: Connection, worker: Worker, dumps: str, parent: int) -> No
     """A worker's life: train what is sent until nobody sends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a cluster sends them to all: the parent's to handle
         signal.signal(number, signal.SIG_IGN)
-    _die_with(parent)
+    die_with(parent)
     if hasattr(signal, "SIGUSR1"):
         dump = (Path(dumps) / str(os.getpid())).open("w")
         faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
@@ -283,6 +285,7 @@ def _work(connection: Connection, worker: Worker, dumps: str, parent: int) -> No
         try:
             message = connection.recv()
         except EOFError:
+            worker.close()
             return
         if message == _STOP:
             continue  # the cell that was meant has just ended
@@ -293,7 +296,7 @@ def _work(connection: Connection, worker: Worker, dumps: str, parent: int) -> No
             return
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Let the system kill this process when its parent ends, however that ends: what it trains is another's then."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -7,14 +7,21 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adma.bench.data import Dataset
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
+if TYPE_CHECKING:
+    from adma.bench.engines.crew import Crew
+
 Load = Callable[[Cell], Dataset]
 PIECES = 2  # of a step's batch, after memory ran out
+
+
+class LostError(Exception):
+    """Another process that trains the same cell is gone, and gave no reason."""
 
 
 class Worker:
@@ -28,6 +35,7 @@ class Worker:
         every: seconds from one checkpoint to the next.
         keep: whether a cell's last state stays.
         origin: what started the run; it goes into every result's `env`.
+        devices: how many processes train a cell together, each on a device of its own (`crew`).
     """
 
     def __init__(
@@ -40,46 +48,54 @@ class Worker:
         every: float | None = None,
         keep: bool = True,
         origin: Mapping[str, Any] | None = None,
+        devices: int = 1,
     ) -> None:
-        self._load, self._threads, self._device = load, threads, device
+        self._load, self._threads, self._device, self._devices = load, threads, device, devices
         self._checkpoints, self._every, self._keep = checkpoints, every, keep
         self._origin = dict(origin or {})
         self._dataset: Dataset | None = None
         self._held = ""  # its fingerprint
+        self._crew: Crew | None = None
 
     def train(
         self, cell: Cell, on_epoch: Callable[[int, Any], None], pulse: Callable[[], bool] = lambda: False
     ) -> CellResult | None:
         """A cell's result, "failed" with the reason if anything went wrong; None if it was asked to stop.
 
-        Where memory runs out, it is tried once more with half the batch at a time and the gradients added up.
+        Where memory runs out, it is tried once more with half the batch at a time and the gradients added up; where
+        another process of the crew is lost, once more as it was, from the last checkpoint.
 
         Args:
             on_epoch, pulse: as `train.train`.
         """
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
         faults: list[str] = []
+        lost: list[str] = []
         keeper = None
         try:
             import torch
 
             from adma.bench.checkpoint import EVERY_SECONDS, Keeper
-            from adma.bench.train import StoppedError, train
+            from adma.bench.train import StoppedError
 
             torch.set_num_threads(self._threads)
             if self._checkpoints is not None:
                 every = EVERY_SECONDS if self._every is None else self._every
                 keeper = Keeper(self._checkpoints, cell, self._device, every=every, keep=self._keep)
-            for pieces in (1, PIECES):
+            pieces = 1
+            while True:
                 try:
-                    dataset = self._data(cell)
-                    result = train(
-                        cell, dataset, device=self._device, on_epoch=on_epoch, pulse=pulse, keeper=keeper,
-                        pieces=pieces,
-                    )  # fmt: skip
+                    result = self._train(cell, pieces, keeper=keeper, on_epoch=on_epoch, pulse=pulse)
                     break
                 except StoppedError:
                     return None
+                except LostError as error:
+                    lost.append(str(error))
+                    if len(lost) > 1:
+                        result = CellResult(cell, FAILED, f"{error}; the second time")
+                        break
+                    faults.append(str(error))
+                    continue
                 except (MemoryError, RuntimeError) as error:
                     if not out_of_memory(error):
                         raise
@@ -87,6 +103,7 @@ class Worker:
                         result = CellResult(cell, FAILED, f"{words(error)}; also with half the batch at a time")
                         break
                     faults.append(f"{words(error)}; trained with half the batch at a time and the gradients added up")
+                    pieces = PIECES
                 if self._device.startswith("cuda"):
                     torch.cuda.empty_cache()
         except BaseException as error:  # a failed cell is a result; the study goes on
@@ -95,6 +112,28 @@ class Worker:
             result = CellResult(cell, FAILED, words(error))
         faults += [] if keeper is None else keeper.notes
         return replace(result, env={**result.env, **self._origin, **({"faults": faults} if faults else {})})
+
+    def close(self) -> None:
+        """Nothing more will be trained: let the crew end, if there is one."""
+        if self._crew is not None:
+            self._crew.close()
+
+    def _train(self, cell: Cell, pieces: int, **watched: Any) -> CellResult:
+        from adma.bench.train import StoppedError, train
+
+        dataset = self._data(cell)
+        if self._devices == 1:
+            return train(cell, dataset, device=self._device, pieces=pieces, **watched)
+        from adma.bench.engines.crew import Crew
+
+        crew, self._crew = self._crew or Crew(self._devices, self._device, self._threads), None
+        try:
+            result = crew.train(cell, dataset, self._load, pieces=pieces, **watched)
+        except StoppedError:
+            self._crew = crew
+            raise
+        self._crew = crew
+        return result
 
     def _data(self, cell: Cell) -> Dataset:
         if self._dataset is None or self._held != cell.setting.data_hash:
