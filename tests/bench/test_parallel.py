@@ -87,7 +87,6 @@ def run(rank: int, folder: Path) -> dict[str, Any]:
     first = {"keeper": Keeper(folder, some), "pulse": Stop(30)} if rank == 0 else {}
     with pytest.raises(StoppedError):
         train(some, digits(), parallel=group, **first)  # type: ignore[arg-type]
-    # gone on from by two, and by one
     first = {"keeper": Keeper(folder, some, keep=False)} if rank == 0 else {}
     found["resumed"] = train(some, digits(), parallel=group, **first)  # type: ignore[arg-type]
     start, stop = group.bounds(3)
@@ -149,7 +148,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     mp.spawn(worker, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / str(rank), weights_only=False) for rank in range(2)]
+    return [torch.load(folder / str(rank), weights_only=False) | {"folder": folder} for rank in range(2)]
 
 
 def what_counts(result: CellResult) -> tuple[object, ...]:
@@ -198,6 +197,14 @@ def test_a_learned_shape_is_that_of_one_process(both: list[dict[str, Any]]) -> N
 def test_what_was_stopped_goes_on_to_the_same_end(both: list[dict[str, Any]]) -> None:
     assert both[0]["resumed"].env["resumed_at"] == [2, 6]
     assert what_counts(both[0]["resumed"]) == what_counts(both[0]["a learned shape"])
+
+
+def test_one_process_goes_on_from_what_two_began(both: list[dict[str, Any]]) -> None:
+    some = CELLS["a learned shape"]
+    found = train(some, digits(), keeper=Keeper(both[0]["folder"], some, keep=False))
+    assert found.env["resumed_at"] == [2, 6]
+    check(both[0]["a learned shape"], found)
+    np.testing.assert_allclose(found.trace["a"], both[0]["a learned shape"].trace["a"], rtol=TOLERANCE)
 
 
 def test_every_sample_is_measured_once(both: list[dict[str, Any]]) -> None:

@@ -46,7 +46,11 @@ def run(rank: int, world: int) -> dict[str, object]:
         tuner.loss_fn(model(x), y).backward()
         optimizer.step()
         tuner.step(x, y)
-    return {"a": tuner.trace["a"], "weights": [w.sum().item() for w in inner.parameters()]}
+    return {
+        "a": tuner.trace["a"],
+        "gradient": tuner.trace["gradient/a"],
+        "weights": [w.sum().item() for w in inner.parameters()],
+    }
 
 
 def worker(rank: int, world: int, port: int, folder: str) -> None:
@@ -70,4 +74,5 @@ def test_every_process_has_the_same_shape_as_one_process_with_all_samples(tmp_pa
     assert len(first["a"]) == STEPS // EVERY
     assert len(set(first["a"])) > 1
     assert first["a"] == pytest.approx(alone["a"], rel=1e-9)
+    assert first["gradient"] == pytest.approx(alone["gradient"], rel=1e-9)
     assert first["weights"] == pytest.approx(alone["weights"], rel=1e-9)

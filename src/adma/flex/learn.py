@@ -204,7 +204,8 @@ class ShapeTuner:
         ]
         if self._group is not None:
             for g in gradients:
-                dist.all_reduce(g, group=self._group)  # only the direction counts, so the sum does
+                dist.all_reduce(g, group=self._group)
+                g /= dist.get_world_size(self._group)  # so that another number of processes may go on from a state
         with torch.no_grad():
             return {
                 name: self._precondition(g, self.optimizer.state.get(w, {}), group)
