@@ -96,22 +96,28 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
 
     report = commands.add_parser("report", help="print and rebuild the report of a results folder")
-    report.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare or tune wrote")
+    report.add_argument("dir", metavar="DIR", type=_place, help="a folder or URL that adma compare or tune wrote")
     report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
     _add_verdict_options(report)
     report.set_defaults(run="commands:report")
 
     status = commands.add_parser("status", help="how far a results folder is, what runs and where, what failed and why")
-    status.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare, run, replay or tune writes")
+    status.add_argument(
+        "dir", metavar="DIR", type=_place, help="a folder or URL that adma compare, run, replay or tune writes"
+    )
     status.add_argument(
         "--watch", type=_duration, nargs="?", const=5.0, metavar="TIME", help="again every 5 s, or after this time"
     )
     status.set_defaults(run="status:status")
 
     export = commands.add_parser("export", help="a results folder as tables: cells, epochs, traces")
-    export.add_argument("dir", metavar="DIR", type=Path, help="a folder that adma compare, run, replay or tune wrote")
+    export.add_argument(
+        "dir", metavar="DIR", type=_place, help="a folder or URL that adma compare, run, replay or tune wrote"
+    )
     export.add_argument("--format", choices=("csv", "parquet", "duckdb"), default="csv", help="(default: %(default)s)")
-    export.add_argument("--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/export)")
+    export.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the tables go (default: DIR/export; needed for a URL)"
+    )
     export.set_defaults(run="export:export")
 
     curves = commands.add_parser(
@@ -162,9 +168,10 @@ def _add_compare(commands: Any) -> None:
     add("--max-seeds", type=_positive, metavar="N", help="seeds at most, with --until-decided (default: 30)")
     add(
         "--out",
-        type=Path,
+        type=_place,
         metavar="DIR",
-        help="results folder (default: adma-runs/DATA-HASH, a new one for new settings)",
+        help="results folder, or a URL such as s3://bucket/folder (default: adma-runs/DATA-HASH, a new one for new "
+        "settings)",
     )
     add(
         "--resume",
@@ -225,7 +232,7 @@ def _add_tune(commands: Any) -> None:
     add("--storage", metavar="URL", help="a database that Optuna knows (default: a journal file in --out)")
     add("--study", metavar="NAME", help="name of the search in the storage (default: from data and settings)")
     _add_training_options(tune)
-    add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/tune-DATA-HASH)")
+    add("--out", type=_place, metavar="DIR", help="results folder or URL (default: adma-runs/tune-DATA-HASH)")
     _add_machine_options(tune)
     tune.set_defaults(run="commands:tune")
 
@@ -357,7 +364,7 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=_above_zero, metavar="X", help="learning rate")
     _add_condition_options(parser)
     add("--estimate", action="store_true", help="only say what would run and how long it would take")
-    add("--out", type=Path, metavar="DIR", help="results folder (default: adma-runs/...)")
+    add("--out", type=_place, metavar="DIR", help="results folder or URL (default: adma-runs/...)")
     _add_machine_options(parser)
 
 
@@ -410,6 +417,26 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--devices", type=_positive, metavar="N",
         help="train each cell by N processes on as many GPUs (or on the CPU), each with its part of every batch; the "
         "results are those of one up to rounding (default: 1, or as many as torchrun has started)",
+    )  # fmt: skip
+    add(
+        "--engine", choices=("local", "ray", "slurm"), default="local",
+        help="where trainings run: processes on this machine, the nodes of a Ray cluster, or jobs of a Slurm cluster "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    add(
+        "--address", metavar="ADDR",
+        help="the Ray cluster: HOST:PORT, ray://HOST:PORT, or local to start one of this machine (default: "
+        "$RAY_ADDRESS, else the one that runs here)",
+    )  # fmt: skip
+    add("--cpus-per-cell", type=_positive, metavar="N", help="cores of each training on a cluster (default: 1)")
+    add(
+        "--gpus-per-cell", type=_above_zero, metavar="X",
+        help="GPUs of each training on a cluster, with Ray also 0.25 for four on one (default: with Ray 1 if there are "
+        "any, with Slurm 0)",
+    )  # fmt: skip
+    add(
+        "--slurm", type=_pairs, metavar="KEY=VALUE,...",
+        help="options of sbatch for each training's job, such as partition=gpu,time=120 (time is needed; minutes)",
     )  # fmt: skip
     add(
         "--budget", type=_duration, metavar="TIME",
@@ -486,6 +513,19 @@ def _above_zero(text: str) -> float:
 
 def _not_negative(text: str) -> float:
     return float(_number(text, float, lambda v: 0 <= v < float("inf"), "a number from 0"))
+
+
+def _place(text: str) -> Path | str:
+    """A folder of this machine, or a URL."""
+    path = text.removeprefix("file://")
+    return path if "://" in path else Path(path)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(key and equals and value for key, equals, value in pairs):
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE,..., got {text!r}")
+    return {key: value for key, _, value in pairs}
 
 
 def _duration(text: str) -> float:

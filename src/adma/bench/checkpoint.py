@@ -14,13 +14,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -28,14 +25,14 @@ import torch
 
 from adma import __version__
 from adma.bench.errors import BenchError
+from adma.bench.files import Root, files_at
 from adma.bench.optimizers import depends_on_length
 from adma.bench.shaping import follows_progress
-from adma.bench.store import set_aside
 from adma.bench.study import Cell, digest
-from adma.bench.whole import explained, write_whole
 
 FORMAT = 1
 EVERY_SECONDS = 60.0
+_LINE = 4096  # a file's first line is shorter
 
 
 def course(cell: Cell) -> str:
@@ -48,7 +45,7 @@ def course(cell: Cell) -> str:
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where a training is: `step` steps of the optimizer are done in epoch `epoch` (from 1)."""
+    """Root a training is: `step` steps of the optimizer are done in epoch `epoch` (from 1)."""
 
     epoch: int
     step: int
@@ -59,7 +56,7 @@ class Keeper:
     """The checkpoints of one cell's training, in the process that trains it.
 
     Args:
-        root: the results folder.
+        root: the results folder, or its URL.
         cell: that is trained.
         device: where; a state of another kind of device is not gone on from.
         every: seconds from one state to the next.
@@ -69,7 +66,7 @@ class Keeper:
         notes: what was set aside, or could not be written, in words.
     """
 
-    root: Path
+    root: Root
     cell: Cell
     device: str = "cpu"
     every: float = EVERY_SECONDS
@@ -77,8 +74,9 @@ class Keeper:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._dir = self.root / "checkpoints" / course(self.cell)
-        self._path = self._dir / self.cell.key
+        self._files = files_at(self.root)
+        self._dir = f"checkpoints/{course(self.cell)}"
+        self._name = f"{self._dir}/{self.cell.key}"
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -101,13 +99,10 @@ class Keeper:
             "bytes": len(payload),
             "sha256": hashlib.sha256(payload).hexdigest(),
         }
-        with explained(self._dir):
-            self._dir.mkdir(parents=True, exist_ok=True)
-            new = self._path.with_suffix(".new")
-            write_whole(new, json.dumps(header).encode() + b"\n" + payload)
-            if self._path.exists():
-                os.replace(self._path, self._path.with_suffix(".before"))
-            os.replace(new, self._path)
+        self._files.write(f"{self._name}.new", json.dumps(header).encode() + b"\n" + payload)
+        if self._files.size(self._name):
+            self._files.move(self._name, f"{self._name}.before")
+        self._files.move(f"{self._name}.new", self._name)
         self._last = time.monotonic()
 
     def try_to_save(self, position: Position, state: Callable[[], dict[str, Any]]) -> None:
@@ -126,13 +121,13 @@ class Keeper:
         What is broken, or made by other versions, is set aside and named in `notes`.
         """
         end = Position(self.cell.setting.epochs + 1, 0)
-        for _, path in sorted(self._candidates(), key=lambda found: found[0], reverse=True):
+        for _, name in sorted(self._candidates(), key=lambda found: found[0], reverse=True):
             try:
-                position, state = self._read(path)
+                position, state = self._read(name)
             except FileNotFoundError:
                 continue  # of another process, which has gone on
             except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
-                self._put_away(path, str(error).splitlines()[0])
+                self._put_away(name, str(error).splitlines()[0])
                 continue
             if position <= end:
                 return position, state
@@ -141,37 +136,33 @@ class Keeper:
     @property
     def size(self) -> int:
         """Bytes of the last state, 0 if there is none."""
-        return self._path.stat().st_size if self._path.exists() else 0
+        return self._files.size(self._name)
 
     def tidy(self, keep: bool) -> None:
         """The cell's result is stored: leave its last state alone, or none."""
-        if not keep:
-            self._path.unlink(missing_ok=True)
-        for suffix in (".before", ".new"):
-            self._path.with_suffix(suffix).unlink(missing_ok=True)
-        with suppress(OSError):  # another cell's state lies there, or nothing was ever written
-            self._dir.rmdir()
+        for suffix in (".before", ".new") if keep else (".before", ".new", ""):
+            self._files.remove(self._name + suffix)
 
     # -- files -------------------------------------------------------------------------------------------------
 
     def _versions(self) -> dict[str, Any]:
         return {"format": FORMAT, "adma": __version__, "torch": torch.__version__, "device": self.device.split(":")[0]}
 
-    def _candidates(self) -> Iterator[tuple[Position, Path]]:
+    def _candidates(self) -> Iterator[tuple[Position, str]]:
         """Files of this course with the position they state; the greatest if their first line cannot be read."""
-        for path in sorted(self._dir.glob("*")) if self._dir.is_dir() else []:
-            if path.suffix not in ("", ".before"):
+        for name in self._files.names(self._dir):
+            if name.startswith(".") or name.endswith(".new"):
                 continue
+            path = f"{self._dir}/{name}"
             try:
-                with path.open("rb") as file:
-                    yield Position(**json.loads(file.readline(4096))["position"]), path
+                line = self._files.read(path, _LINE).partition(b"\n")[0]
+                yield Position(**json.loads(line)["position"]), path
             except (OSError, ValueError, KeyError, TypeError):
                 yield Position(sys.maxsize, 0), path
 
-    def _read(self, path: Path) -> tuple[Position, dict[str, Any]]:
-        with path.open("rb") as file:
-            header = json.loads(file.readline(4096))
-            payload = file.read()
+    def _read(self, name: str) -> tuple[Position, dict[str, Any]]:
+        line, _, payload = self._files.read(name).partition(b"\n")
+        header = json.loads(line)
         wanted = self._versions()
         for name, value in wanted.items():
             if header[name] != value:
@@ -180,11 +171,17 @@ class Keeper:
             raise ValueError(f"it holds {len(payload):,} bytes that are not the {header['bytes']:,} written")
         return Position(**header["position"]), torch.load(io.BytesIO(payload), weights_only=True)
 
-    def _put_away(self, path: Path, reason: str) -> None:
-        if path.stem != self.cell.key:
+    def _put_away(self, name: str, reason: str) -> None:
+        own = name.rpartition("/")[2]
+        if own.partition(".")[0] != self.cell.key:
             return  # another cell's: whoever trains that one decides
+        number, there = 1, set(self._files.names("set-aside"))
+        while f"{own}.checkpoint-{number}" in there:
+            number += 1
         try:
-            place = set_aside(self.root, path)
+            self._files.move(name, f"set-aside/{own}.checkpoint-{number}")
         except FileNotFoundError:
             return
-        self.notes.append(f"checkpoint {path.name} was not used ({reason}); it was moved to {place}")
+        self.notes.append(
+            f"checkpoint {own} was not used ({reason}); it was moved to set-aside/{own}.checkpoint-{number}"
+        )

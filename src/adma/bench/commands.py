@@ -15,9 +15,10 @@ from adma import __version__
 from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
-from adma.bench.folder import UNTIL_DECIDED, Folder, Results
+from adma.bench.folder import UNTIL_DECIDED, Results
 from adma.bench.loading import Loader
 from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
 from adma.bench.prepare import canonical_losses, describe, make_study
 from adma.bench.probabilities import probabilities
@@ -78,7 +79,8 @@ def compare(options: argparse.Namespace) -> int:
     machine = machine_of(options, len(study.cells()))
     until = "" if steps is None else "-until-decided"
     root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"
-    store = Folder(root)
+    store = folder_at(root)
+    root = store.root
     about = {
         "command": options.command_line,
         "adma_version": __version__,
@@ -95,12 +97,12 @@ def compare(options: argparse.Namespace) -> int:
             f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {dataset.num_classes} classes; "
             f"train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}\n"
             f"{len(losses)} losses x {options.seeds} seeds{_more(steps)}, {setting.epochs} epochs of {setting.model} "
-            f"with {setting.optimizer}, {machine.jobs} at a time; results in {root}"
+            f"with {setting.optimizer}, {machine.jobs} at a time; results in {store}"
         )
     )
     for note in (*dataset.notes, *notes):
         console.print(Text(f"note: {note}", style="yellow" if note.startswith("WARNING") else ""), soft_wrap=True)
-    engine = machine.engine(Loader({dataset.fingerprint: source}), root)
+    engine = machine.engine(Loader({dataset.fingerprint: source}), store)
     conduct = conduct_of(options)
     try:
         if steps is None:
@@ -123,15 +125,17 @@ def compare(options: argparse.Namespace) -> int:
         results = store.results()
         done = sum(c.status != "missing" for c in results.cells)
         write_report(results, _summary(results, MEASURE), root / "report.html")
+        store.publish()
         console.print(
             Text(
-                f"{word}: {done} of {len(results.cells)} runs are kept in {root}, with a report of them; run the "
+                f"{word}: {done} of {len(results.cells)} runs are kept in {store}, with a report of them; run the "
                 "same command again to continue."
             )
         )
         return code
     results = store.results()
     _show(console, results, root)
+    store.publish()
     return 1 if any(c.status == "failed" for c in results.cells) else 0
 
 
@@ -144,13 +148,15 @@ def tune(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Print what a results folder holds, a comparison or a search, and write its report again."""
-    if Folder(options.dir).holds_search:
+    folder = folder_at(options.dir)
+    if folder.holds_search:
         from adma.bench import tune as search
 
-        return search.report(options.dir)
+        return search.report(folder)
     baseline = canonical_losses([options.baseline])[0] if options.baseline else None
     rope = _rope(options.rope, options.metric)
-    _show(console_for(), Folder(options.dir).results(), options.dir, options.metric, baseline, rope)
+    _show(console_for(), folder.results(), folder.root, options.metric, baseline, rope)
+    folder.publish()
     return 0
 
 

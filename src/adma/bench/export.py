@@ -21,8 +21,9 @@ from rich.text import Text
 
 from adma.bench.console import console_for
 from adma.bench.errors import BenchError
-from adma.bench.folder import Folder
+from adma.bench.files import Root, is_url
 from adma.bench.index import Index
+from adma.bench.mirror import folder_at
 from adma.bench.result import COLUMNS, MISSING, CellResult
 from adma.bench.status import look
 from adma.bench.whole import write_whole
@@ -39,6 +40,8 @@ def export(options: argparse.Namespace) -> int:
     Raises:
         BenchError: the folder is none of adma's, the format's package is not there, or nothing can be written.
     """
+    if is_url(options.dir) and options.out is None:
+        raise BenchError(f"{options.dir}: name a folder of this machine for the tables with --out")
     tables = tables_of(options.dir)
     out: Path = options.out or options.dir / "export"
     try:
@@ -50,14 +53,14 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def tables_of(root: Path) -> dict[str, pa.Table]:
+def tables_of(where: Root) -> dict[str, pa.Table]:
     """The three tables of a results folder; cells that have not run are left out.
 
     Raises:
         BenchError: the folder is none of adma's.
     """
-    folder = Folder(root)
-    cells = {cell.key: cell for part in look(root).parts for cell in part.cells}
+    folder = folder_at(where)
+    cells = {cell.key: cell for part in look(where).parts for cell in part.cells}
     results = [r for r in Index(folder).read(list(cells.values())) if r.status != MISSING]
     return {"cells": _cells(results), "epochs": _epochs(results), "traces": _traces(results)}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,20 +16,37 @@ from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import Load
 from adma.bench.errors import BenchError
 from adma.bench.run import Conduct, OutOfTimeError
+from adma.bench.store import Store
+
+LOCAL, RAY, SLURM = "local", "ray", "slurm"
+_ONLY = {  # options that some engines have
+    "address": (RAY,),
+    "cpus_per_cell": (RAY, SLURM),
+    "gpus_per_cell": (RAY, SLURM),
+    "slurm": (SLURM,),
+    "devices": (LOCAL,),
+}
+_SLURM_JOBS = 100
 
 
 @dataclass(frozen=True)
 class Machine:
     """Where cells are trained.
 
+    kind: of the engine: "local", "ray" or "slurm".
     device: of each training.
     jobs: trainings at once.
     threads: of each process's arithmetic.
     every, hang_after, keep: as `LocalEngine` has them.
     origin: what started the run, for every cell's environment.
     devices: how many processes train one cell together, each on a device of its own.
+    gpus: of each training, on a cluster.
+    address: of the Ray cluster.
+    slurm: options of sbatch.
+    modules: the user's own, to be imported first.
     """
 
+    kind: str
     device: str
     jobs: int
     threads: int
@@ -39,13 +55,39 @@ class Machine:
     keep: bool | None
     origin: Mapping[str, Any]
     devices: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+    modules: tuple[str, ...] = ()
+    slurm: Mapping[str, str] = field(default_factory=dict)
 
-    def engine(self, load: Load, root: Path) -> Engine:
-        """The engine that trains cells whose checkpoints lie in `root`."""
+    def engine(self, load: Load, store: Store) -> Engine:
+        """The engine that trains cells of a store."""
+        if self.kind == SLURM:
+            from adma.bench.engines.slurm import SlurmEngine
+
+            return SlurmEngine(
+                load, store.root, jobs=self.jobs, threads=self.threads, device=self.device, gpus=int(self.gpus),
+                options=self.slurm, modules=self.modules, checkpoints=store.checkpoints, every=self.every,
+                keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin,
+            )  # fmt: skip
+        if self.kind == RAY:
+            from adma.bench.engines.ray import RayEngine
+
+            return RayEngine(
+                load, jobs=self.jobs, threads=self.threads, device=self.device, gpus=self.gpus, address=self.address,
+                modules=self.modules, checkpoints=store.checkpoints, every=self.every, keep=self.keep is not False,
+                hang_after=self.hang_after, origin=self.origin,
+            )  # fmt: skip
         return LocalEngine(
-            load, jobs=self.jobs, threads=self.threads, device=self.device, checkpoints=root, every=self.every,
-            keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin, devices=self.devices,
+            load, jobs=self.jobs, threads=self.threads, device=self.device, checkpoints=store.checkpoints,
+            every=self.every, keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin,
+            devices=self.devices,
         )  # fmt: skip
+
+    @property
+    def device_here(self) -> str:
+        """Where steps are timed for an estimate: as the cells are trained, if this machine has such a device."""
+        return self.device if self.kind == LOCAL or torch.cuda.is_available() else "cpu"
 
 
 def machine_of(options: argparse.Namespace, cells: int) -> Machine:
@@ -56,15 +98,55 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
         cells: as many trainings as there can be at once, at most.
 
     Raises:
-        BenchError: the device is not there, or not as often as is asked for.
+        BenchError: the device or the cluster is not there, or an option is of another engine.
     """
-    device = usable_device(options.device)
-    devices = _devices(options, device)
-    jobs, threads = jobs_and_threads(options.jobs, device, cells, devices)
-    return Machine(
-        device, jobs, threads, options.checkpoint_every, options.hang_after, options.keep_checkpoints,
-        environment.origin(options.command_line), devices,
+    for name, engines in _ONLY.items():
+        if getattr(options, name) is not None and options.engine not in engines:
+            raise BenchError(f"--{name.replace('_', '-')} has a use only with --engine {' or '.join(engines)}")
+    how = (
+        options.checkpoint_every, options.hang_after, options.keep_checkpoints, environment.origin(options.command_line)
     )  # fmt: skip
+    if options.engine == LOCAL:
+        device = usable_device(options.device)
+        devices = _devices(options, device)
+        jobs, threads = jobs_and_threads(options.jobs, device, cells, devices)
+        return Machine(LOCAL, device, jobs, threads, *how, devices)
+
+    if torchrun.size() > 1:
+        raise BenchError(f"--engine {options.engine}: torchrun has started {torchrun.size()} processes; start one")
+    modules = tuple(options.modules)
+    if options.engine == SLURM:
+        gpus = _gpus(options) or 0.0
+        if gpus % 1:
+            raise BenchError(f"--gpus-per-cell {gpus:g}: Slurm gives whole GPUs; say 1, or use --engine ray")
+        jobs = min(options.jobs or _SLURM_JOBS, max(1, cells))
+        return Machine(
+            SLURM, "cuda" if gpus else "cpu", jobs, options.cpus_per_cell or 1, *how, gpus=gpus, modules=modules,
+            slurm=options.slurm or {},
+        )  # fmt: skip
+
+    from adma.bench.engines.ray_cluster import cells_at_once
+
+    threads = options.cpus_per_cell or 1
+    room, gpus = cells_at_once(options.address, threads, _gpus(options))
+    jobs = min(options.jobs or room, max(1, cells))
+    return Machine(
+        RAY, "cuda" if gpus else "cpu", jobs, threads, *how, gpus=gpus, address=options.address, modules=modules
+    )  # fmt: skip
+
+
+def _gpus(options: argparse.Namespace) -> float | None:
+    """GPUs of a cell on a cluster; None: one if there is any."""
+    given: float | None = options.gpus_per_cell
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise BenchError(
+            f"--device {options.device}: a cluster gives each cell its GPU; say --device cuda, and --gpus-per-cell"
+        )
+    if options.device == "cpu" and given:
+        raise BenchError(f"--gpus-per-cell {given:g}: there is no use for a GPU with --device cpu")
+    if given is not None and given > 1:
+        raise BenchError(f"--gpus-per-cell {given:g}: a cell trains on one GPU or a part of it; at most 1")
+    return given if given is not None else {"auto": None, "cpu": 0.0, "cuda": 1.0}[options.device]
 
 
 def _devices(options: argparse.Namespace, device: str) -> int:

@@ -16,8 +16,10 @@ from adma.bench import paper
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, console_for
 from adma.bench.data.known import KNOWN
 from adma.bench.errors import BenchError
+from adma.bench.files import Root, is_url
 from adma.bench.folder import Folder
 from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.mirror import folder_at
 from adma.bench.outcome import Outcome, plain, publish, publish_printed
 from adma.bench.prepare import Prepared, Readiness, Where, check_task, prepare
 from adma.bench.progress import display, duration
@@ -88,6 +90,8 @@ def _printed_statistics(options: argparse.Namespace) -> int:
             f"--stats without names reads the printed tables alone, so --{given[0].replace('_', '-')} has no use; name "
             "table1 to table4 to run them"
         )
+    if options.out is not None and is_url(options.out):
+        raise BenchError(f"--out {options.out}: --stats without names writes its tables into a folder; name one")
     console = console_for()
     parts, files = publish_printed(options.out or Path("adma-runs") / "printed-statistics", options.command_line)
     for part in parts:
@@ -98,7 +102,7 @@ def _printed_statistics(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *, published: bool = False) -> int:
+def _run(name: str, study: StudyFile, options: argparse.Namespace, place: Root, *, published: bool = False) -> int:
     console = console_for()
     protocol = getattr(options, "protocol", "printed")
     changes = {key: getattr(options, key) for key in _CHANGES if getattr(options, key) is not None}
@@ -114,9 +118,10 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
         name = f"{name}-{protocol}"
     console.print(Text(f"{study.title} ({_scale_words(scale, changes)})", style="bold"))
     grid = getattr(options, "grid", None) or paper.GRID
-    ready = prepare(wanted, where, protocol=protocol, grid=grid, device=machine.device, threads=machine.threads)
+    ready = prepare(wanted, where, protocol=protocol, grid=grid, device=machine.device_here, threads=machine.threads)
     plan = Plan(name, tuple(p.entry for p in ready.ready))
-    store = Folder(root)
+    store = folder_at(place)
+    root = store.root
     _announce(console, ready, store, machine.jobs)
     if options.estimate:
         return 1 if len(ready.ready) < len(ready.items) else 0
@@ -134,24 +139,26 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, root: Path, *
     }
     for line in store.open_plan(plan, about=about):
         console.print(Text(f"note: {line}", style="yellow"), soft_wrap=True)
-    console.print(Text(f"results in {root}"))
+    console.print(Text(f"results in {store}"))
     outcome = Outcome(name, study, ready, store, about)
     cells = plan.cells()
-    engine = machine.engine(ready.loader(), root)
+    engine = machine.engine(ready.loader(), store)
     try:
         run_cells(cells, store, engine, display(console_for(stderr=True)), conduct_of(options))
     except (KeyboardInterrupt, OutOfTimeError) as stop:
         word, code = ending(stop)
         left = len(missing(cells, store))
         publish(outcome, root)
+        store.publish()
         console.print(
             Text(
-                f"{word}: {len(cells) - left} of {len(cells)} runs are kept in {root}, with a report of them; run "
+                f"{word}: {len(cells) - left} of {len(cells)} runs are kept in {store}, with a report of them; run "
                 "the same command again to continue."
             )
         )
         return code
     parts, files = publish(outcome, root)
+    store.publish()
     for part in parts:
         console.print()
         console.print(part)

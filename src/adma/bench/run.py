@@ -15,6 +15,7 @@ from adma.bench.engines import Began, Engine, Finished, Reached, Retried, Stoppe
 from adma.bench.index import Index
 from adma.bench.lease import Leases
 from adma.bench.progress import Display
+from adma.bench.remote_lease import RemoteLeases
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.sinks import Sinks
 from adma.bench.store import Store
@@ -68,7 +69,7 @@ def run_cells(
         display.say(line)
     todo = [cell for cell in cells if not finished(known[cell.key])]
     display.start(todo, len(cells) - len(todo), engine.jobs)
-    leases = Leases(store.root)
+    leases = store.leases()
     try:
         supply = Supply(
             todo, store, leases, display.say, elsewhere=display.elsewhere, take_over=conduct.take_over
@@ -83,7 +84,7 @@ def drive(
     store: Store,
     engine: Engine,
     display: Display,
-    leases: Leases,
+    leases: Leases | RemoteLeases,
     conduct: Conduct = DEFAULT,
 ) -> None:
     """Train the cells as they come and keep every result.
@@ -147,7 +148,7 @@ def _tidy(result: CellResult, store: Store, conduct: Conduct, display: Display) 
     """Leave of a stored cell's checkpoints what `conduct` says; a cell that failed keeps its own for the next run."""
     if result.status == FAILED:
         return
-    keeper = Keeper(store.root, result.cell)
+    keeper = Keeper(store.checkpoints, result.cell)
     allowed = KEEP_BYTES // max(1, display.total)
     keep = conduct.keep
     if keep is None:

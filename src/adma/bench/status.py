@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from adma.bench.console import console_for
+from adma.bench.files import Root
 from adma.bench.folder import Folder
 from adma.bench.index import Index, Known
-from adma.bench.lease import Lease, Leases
+from adma.bench.lease import Lease
+from adma.bench.mirror import folder_at
 from adma.bench.progress import duration
 from adma.bench.report.text import printable
 from adma.bench.result import DIVERGED, DONE, FAILED, MISSING
@@ -105,14 +107,15 @@ def status(options: argparse.Namespace) -> int:
     return 1 if failed and not found.leases else 0
 
 
-def look(root: Path) -> Status:
+def look(where: Root) -> Status:
     """What a results folder holds now.
 
     Raises:
         BenchError: there is none, or it is none of adma's.
     """
-    folder = Folder(root)
-    leases = tuple(Leases(root).all())
+    folder = folder_at(where)
+    root = folder.root
+    leases = tuple(folder.leases().all())
     trials: tuple[str, ...] = ()
     if (root / "plans").is_dir():
         plans = [folder.plan(path.stem) for path in sorted((root / "plans").glob("*.json"))]

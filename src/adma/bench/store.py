@@ -34,6 +34,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adma.bench import owner
+from adma.bench.files import Root
+from adma.bench.lease import Leases
+from adma.bench.remote_lease import RemoteLeases
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult
 from adma.bench.study import Cell
 from adma.bench.whole import explained, write_json, write_whole
@@ -51,6 +54,21 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.cells_dir = self.root / "cells"
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @property
+    def checkpoints(self) -> Root:
+        """Root the checkpoints of its cells are kept, as `checkpoint.Keeper` takes it."""
+        return self.root
+
+    def leases(self) -> Leases | RemoteLeases:
+        """Who trains which of its cells, as this process takes and sees it."""
+        return Leases(self.root)
+
+    def publish(self) -> None:
+        """Whatever was written into `root` beside the cells is to be where the store is."""
 
     def prepare(self) -> None:
         """Make the folder; remove what interrupted runs left half made."""
@@ -131,12 +149,16 @@ class Store:
             try:
                 _read(cell, folder)
             except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-                place = set_aside(self.root, folder)
+                place = self.put_aside(cell)
                 told.append(
                     f"the stored run of {cell.loss} seed {cell.seed} cannot be read ({error}); it was moved to {place} "
                     "and runs again"
                 )
         return told
+
+    def put_aside(self, cell: Cell) -> str:
+        """Move a cell that cannot be read out of the way; where to."""
+        return str(set_aside(self.root, self.cells_dir / cell.key))
 
 
 def set_aside(root: Path, path: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from adma.bench.index import Index, Known
 from adma.bench.lease import Lease, Leases
+from adma.bench.remote_lease import RemoteLeases
 from adma.bench.result import DIVERGED, DONE, CellResult
 from adma.bench.store import Store
 from adma.bench.study import Cell, unique
@@ -56,7 +57,7 @@ class Supply:
         self,
         cells: Sequence[Cell],
         store: Store,
-        leases: Leases,
+        leases: Leases | RemoteLeases,
         say: Callable[[str], None] = print,
         *,
         elsewhere: Callable[[Cell], None] = lambda cell: None,

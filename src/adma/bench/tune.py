@@ -19,14 +19,17 @@ from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
 from adma.bench.engines import Engine
 from adma.bench.errors import BenchError
+from adma.bench.files import is_url
 from adma.bench.folder import Folder
 from adma.bench.importing import import_modules
 from adma.bench.lease import Leases
 from adma.bench.loading import Loader
 from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
 from adma.bench.prepare import describe, make_study
 from adma.bench.progress import Display, display
+from adma.bench.remote_lease import RemoteLeases
 from adma.bench.report.tune_csv import trials_csv
 from adma.bench.report.tune_html import write_tune_report
 from adma.bench.report.tune_tables import search_table, words
@@ -103,8 +106,12 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     settings = {**rules.config(), "lr": asdict(lr_range) if lr_range else lr}
     name = f"tune-{file_name(dataset.name)}-{digest(settings)[:8]}"
     root = options.out or Path("adma-runs") / name
-    place = Place(root, options.storage)
-    folder = Folder(root)
+    if is_url(root) and options.storage is None:
+        raise BenchError(
+            f"--out {root}: the journal of the trials cannot be kept behind a URL; name a database with --storage"
+        )
+    folder = folder_at(root)
+    place = Place(folder.root, options.storage)
     about = {
         "command": _without_secret(options.command_line, options.storage),
         "adma_version": __version__,
@@ -137,13 +144,14 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     console.print(Text(_plan(ready, dataset.name, sizes, machine.jobs, place)), soft_wrap=True)
     for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-    engine = machine.engine(Loader({dataset.fingerprint: source}), root)
+    engine = machine.engine(Loader({dataset.fingerprint: source}), folder)
     try:
         _run(ready, ledgers, engine, conduct_of(options))
     except (KeyboardInterrupt, OutOfTimeError) as stop:
         word, code = ending(stop)
         outcome = ready.outcome(_trials(ledgers))
         page = _write(outcome, folder)
+        folder.publish()
         console.print(
             Text(
                 f"{word}: {sum(len(f.trials) for f in outcome.found)} trials are kept in {place}, with a report "
@@ -154,17 +162,17 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         return code
     outcome = ready.outcome(_trials(ledgers))
     _show(console, outcome, folder)
+    folder.publish()
     failed = any(f.failures or f.winner is None or any(c.status == "failed" for c in f.fresh) for f in outcome.found)
     return 1 if failed else 0
 
 
-def report(root: Path) -> int:
+def report(folder: Folder) -> int:
     """Print what a search in a folder came to, and write its report again, from what the folder holds.
 
     Raises:
         BenchError: it cannot be read.
     """
-    folder = Folder(root)
     header = folder.search()
     try:
         import_modules(header["about"]["modules"])
@@ -179,8 +187,9 @@ def report(root: Path) -> int:
             header["rope"] / 100, header["about"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
-        raise BenchError(f"{root / 'tune.json'} cannot be read as a search ({error})") from error
-    _show(console_for(), ready.outcome(_read_trials(root)), folder)
+        raise BenchError(f"{folder.root / 'tune.json'} cannot be read as a search ({error})") from error
+    _show(console_for(), ready.outcome(_read_trials(folder.root)), folder)
+    folder.publish()
     return 0
 
 
@@ -190,7 +199,7 @@ def _run(ready: _Search, ledgers: Sequence[Ledger], engine: Engine, conduct: Con
     What is under way when it stops is left to whoever comes next.
     """
     line = display(console_for(stderr=True), METRIC, _cell_name)
-    leases = Leases(ready.folder.root)
+    leases = ready.folder.leases()
     source = _Trials(ready, ledgers, leases, line, conduct)
     line.start([], 0, engine.jobs)
     try:
@@ -204,7 +213,7 @@ class _Trials:
     """The trials' cells, then the winners' (`supply.Source`)."""
 
     def __init__(
-        self, ready: _Search, ledgers: Sequence[Ledger], leases: Leases, line: Display, conduct: Conduct
+        self, ready: _Search, ledgers: Sequence[Ledger], leases: Leases | RemoteLeases, line: Display, conduct: Conduct
     ) -> None:
         self._ready, self._ledgers, self._leases, self._line, self._conduct = ready, ledgers, leases, line, conduct
         self._driver = Driver(ledgers, ready.setting, ready.folder, leases, line.say)
@@ -249,7 +258,7 @@ def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place:
     n, epochs = len(ready.rules.seeds), ready.setting.epochs
     lines = [
         f"{data}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; {ready.setting.model} with "
-        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.folder.root}"
+        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.folder}"
     ]
     for space in ready.spaces:
         ranges = ", ".join(f"{k} {r.low:g}..{r.high:g}{' log' if r.log else ''}" for k, r in space.ranges.items())

@@ -12,7 +12,7 @@ from adma.bench.study import Cell
 
 @dataclass(frozen=True)
 class Began:
-    """A cell's training has started; `worker` says where, for whoever looks."""
+    """A cell's training has started; `worker` says where, for whoever looks. Again after `Retried`, elsewhere."""
 
     cell: Cell
     worker: str = ""
@@ -37,7 +37,7 @@ class Retried:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A cell was given up, after a checkpoint; it has no result."""
+    """A cell was given up, after a checkpoint if it had begun; it has no result."""
 
     cell: Cell
 
@@ -65,7 +65,7 @@ class Engine(Protocol):
     def run(self, cells: Iterable[Cell | None]) -> Generator[Event, None, None]:
         """Train the cells; closing the iterator stops at once what still runs.
 
-        Each cell that is begun ends with exactly one `Finished` or `Stopped`.
+        Each cell that is taken ends with exactly one `Finished` or `Stopped`.
 
         Args:
             cells: pulled one by one as there is room to train them, so that the next ones may depend on results, of

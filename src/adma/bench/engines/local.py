@@ -16,18 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
-from adma.bench.engines.work import Load, Worker
+from adma.bench.engines.work import HANG_SECONDS, Load, Worker, with_faults
+from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
-HANG_SECONDS = 1800.0
 _TRIES = 2  # of a cell whose process is lost
 _LOOK = 1.0  # seconds between two looks at the clock, and between two signs of life
 _STOP = "stop"
@@ -51,7 +51,7 @@ class LocalEngine:
         jobs: how many cells train at once.
         threads: of each worker's arithmetic.
         device: where they train.
-        checkpoints: the results folder that checkpoints are kept in; None: none are.
+        checkpoints: the results folder, or its URL, that checkpoints are kept in; None: none are.
         every: seconds from one checkpoint to the next; None: as `checkpoint` has it.
         keep: whether a cell's last state stays when it is done.
         origin: what started the run; it goes into every result's `env`.
@@ -66,7 +66,7 @@ class LocalEngine:
         jobs: int,
         threads: int,
         device: str = "cpu",
-        checkpoints: Path | None = None,
+        checkpoints: Root | None = None,
         every: float | None = None,
         keep: bool = False,
         hang_after: float = HANG_SECONDS,
@@ -147,7 +147,7 @@ class LocalEngine:
             elif kind == "result":
                 self._idle[connection] = self._busy.pop(connection).process
                 faults = self._faults.pop(busy.cell.key, [])
-                yield Stopped(busy.cell) if value is None else Finished(_with_faults(value, faults))
+                yield Stopped(busy.cell) if value is None else Finished(with_faults(value, faults))
         now = time.monotonic()
         for connection, busy in list(self._busy.items()):
             if connection not in ready and now - busy.heard > self._hang_after:
@@ -172,7 +172,7 @@ class LocalEngine:
             self._hand_over(cell)
         else:
             del self._faults[cell.key]
-            yield Finished(_with_faults(CellResult(cell, FAILED, f"{reason}; the second time"), faults[:-1]))
+            yield Finished(with_faults(CellResult(cell, FAILED, f"{reason}; the second time"), faults[:-1]))
 
     def _stack_of(self, process: BaseProcess) -> str:
         """Where a worker's threads are, as it writes them down when asked."""
@@ -232,12 +232,6 @@ def _tell(connection: Connection, message: Cell | str) -> bool:
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
-
-
-def _with_faults(result: CellResult, faults: list[str]) -> CellResult:
-    if not faults:
-        return result
-    return replace(result, env={**result.env, "faults": [*faults, *result.env.get("faults", [])]})
 
 
 # -- in the worker -----------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adma.bench.data import Dataset
+from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adma.bench.engines.crew import Crew
 
 Load = Callable[[Cell], Dataset]
+HANG_SECONDS = 1800.0  # without a sign of life, after which a training is taken for hung
 PIECES = 2  # of a step's batch, after memory ran out
 
 
@@ -31,7 +32,7 @@ class Worker:
         load: gives a cell its data set; called once for all cells in a row that have the same fingerprint.
         threads: of the arithmetic.
         device: where to train.
-        checkpoints: the results folder whose checkpoints are written and gone on from; None: none.
+        checkpoints: the results folder, or its URL, whose checkpoints are written and gone on from; None: none.
         every: seconds from one checkpoint to the next.
         keep: whether a cell's last state stays.
         origin: what started the run; it goes into every result's `env`.
@@ -44,7 +45,7 @@ class Worker:
         *,
         threads: int,
         device: str = "cpu",
-        checkpoints: Path | None = None,
+        checkpoints: Root | None = None,
         every: float | None = None,
         keep: bool = True,
         origin: Mapping[str, Any] | None = None,
@@ -141,6 +142,13 @@ class Worker:
             self._dataset = self._load(cell)
             self._held = cell.setting.data_hash
         return self._dataset
+
+
+def with_faults(result: CellResult, faults: Sequence[str]) -> CellResult:
+    """A result with what happened before it came out."""
+    if not faults:
+        return result
+    return replace(result, env={**result.env, "faults": [*faults, *result.env.get("faults", [])]})
 
 
 def words(error: BaseException) -> str:

@@ -1,0 +1,385 @@
+"""Jobs of a Slurm cluster, by submitit: each cell is a job, in a folder that all nodes share.
+
+    DIR/slurm/data-FINGERPRINT.npz   a data set, read by the jobs; gone in the end
+    DIR/slurm/KEY-ATTEMPT.log        what a job says, a line of JSON a word
+    DIR/slurm/KEY-ATTEMPT.stop       there: the job is to stop
+    DIR/slurm/JOB/                   submitit's own files; those of a job that was lost stay, with its output
+
+A job that is lost (preempted, out of time, its node gone) is submitted again from its checkpoint, as long as it gets
+further each time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adma.bench.data import Dataset
+from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
+from adma.bench.engines.order import Line, Order, Token, carry_out, versions, warn_if_blind
+from adma.bench.engines.work import HANG_SECONDS, Load, with_faults, words
+from adma.bench.errors import BenchError
+from adma.bench.files import Root
+from adma.bench.result import FAILED, CellResult
+from adma.bench.study import Cell
+from adma.bench.whole import write_whole
+
+LOCAL = "local"  # submitit's executor on this machine, to try it without a cluster
+_TRIES = 3  # of a job that is lost without having got further than the one before
+_LOOK = 1.0  # seconds between two looks at the logs
+_ASK = 2.0  # seconds between a job's looks whether it is to stop
+
+
+@dataclass
+class _Sent:
+    """A cell on the cluster.
+
+    read: bytes of its log that were read.
+    reached: epochs it has done.
+    """
+
+    cell: Cell
+    attempt: int
+    job: Any
+    log: Path
+    read: int = 0
+    began: bool = False
+    reached: int = 0
+    reason: str = ""
+    unwanted: bool = False
+
+
+@dataclass
+class _Past:
+    """What happened to a cell before: why it was lost, how often in vain, and how far it was."""
+
+    faults: list[str] = field(default_factory=list)
+    vain: int = 0
+    reached: int = 0
+
+
+class SlurmEngine:
+    """Trains cells as jobs of a Slurm cluster.
+
+    Args:
+        load: gives a cell its data set; called where the command runs, once for a fingerprint.
+        folder: where jobs and this process meet; on a file system that all nodes share.
+        jobs: jobs at once, those that wait in the queue included.
+        threads, device: of each training.
+        gpus: GPUs of each job.
+        options: of sbatch, such as {"partition": "gpu", "time": "120"}; "cluster": "local" tries it without Slurm.
+        modules: the user's own, to be imported first.
+        checkpoints, every, keep, hang_after, origin: as `LocalEngine`.
+
+    Raises:
+        BenchError: submitit or Slurm is not there, or an option is wrong.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        folder: Path,
+        *,
+        jobs: int,
+        threads: int = 1,
+        device: str = "cpu",
+        gpus: int = 0,
+        options: Mapping[str, str],
+        modules: Iterable[str] = (),
+        checkpoints: Root | None = None,
+        every: float | None = None,
+        keep: bool = False,
+        hang_after: float = HANG_SECONDS,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.jobs = jobs
+        self._load, self._threads, self._device = load, threads, device
+        self._folder = folder.absolute() / "slurm"
+        self._checkpoints = checkpoints.absolute() if isinstance(checkpoints, Path) else checkpoints
+        self._every, self._keep, self._hang_after, self._modules = every, keep, hang_after, tuple(modules)
+        self._origin = origin
+        self._executor = executor(self._folder, threads, gpus, options)
+        self._sent: list[_Sent] = []
+        self._past: dict[str, _Past] = {}
+        self._blind: set[str] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """As `Engine.stop`."""
+        self._stopping = True
+        for sent in self._sent:
+            self._withdraw(sent)
+
+    def cancel(self, cell: Cell) -> None:
+        """As `Engine.cancel`."""
+        for sent in self._sent:
+            if sent.cell == cell:
+                self._withdraw(sent)
+
+    def run(self, cells: Iterable[Cell | None]) -> Generator[Event, None, None]:
+        """Submit the cells, in order, `jobs` of them at a time; closing the iterator cancels what is there.
+
+        Raises:
+            BenchError: a node cannot train what this machine sends.
+        """
+        supply, exhausted = iter(cells), False
+        self._stopping, self._sent, self._past = False, [], {}
+        with Token(self._checkpoints) as self._token:
+            try:
+                while True:
+                    while not exhausted and not self._stopping and len(self._sent) < self.jobs:
+                        try:
+                            cell = next(supply)
+                        except StopIteration:
+                            exhausted = True
+                            break
+                        if cell is None:
+                            break
+                        yield from self._send(cell, 0)
+                    if not self._sent and (exhausted or self._stopping):
+                        return
+                    yield from self._listen()
+            finally:
+                for sent in self._sent:
+                    sent.job.cancel(check=False)
+                self._tidy()
+
+    # -- what is sent ------------------------------------------------------------------------------------------
+
+    def _send(self, cell: Cell, attempt: int) -> Generator[Event, None, None]:
+        try:
+            data = self._data_of(cell)
+        except Exception as error:  # a failed cell is a result; the study goes on
+            yield Began(cell)
+            yield Finished(CellResult(cell, FAILED, words(error)))
+            return
+        order = Order(
+            cell, attempt, self._threads, self._device, self._checkpoints, self._token.name, self._every, self._keep,
+            self._hang_after, versions(), self._modules, self._origin,
+        )  # fmt: skip
+        log = self._folder / f"{cell.key}-{attempt}.log"
+        for path in (log, log.with_suffix(".stop")):
+            path.unlink(missing_ok=True)
+        past = self._past.setdefault(cell.key, _Past())
+        job = self._executor.submit(train_job, order, data, log)
+        self._sent.append(_Sent(cell, attempt, job, log, reached=past.reached))
+
+    def _data_of(self, cell: Cell) -> Path:
+        path = self._folder / f"data-{cell.setting.data_hash}.npz"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_dataset(path, self._load(cell))
+        return path
+
+    def _withdraw(self, sent: _Sent) -> None:
+        """Let a job stop; one that waits in the queue is taken out of it."""
+        sent.unwanted = True
+        sent.log.with_suffix(".stop").touch()
+        if not sent.began:
+            sent.job.cancel(check=False)
+
+    # -- what comes back ----------------------------------------------------------------------------------------
+
+    def _listen(self) -> Generator[Event, None, None]:
+        time.sleep(_LOOK)
+        quiet = True
+        for sent in list(self._sent):
+            done = sent.job.done()  # before its last words are read
+            for event in self._said(sent):
+                quiet = False
+                yield event
+            if done:
+                quiet = False
+                yield from self._ended(sent)
+        if quiet:
+            yield Waited()
+
+    def _said(self, sent: _Sent) -> Generator[Event, None, None]:
+        """What a job has written since the last look."""
+        try:
+            with sent.log.open("rb") as file:
+                file.seek(sent.read)
+                new = file.read()
+        except OSError:
+            return
+        lines = new[: new.rfind(b"\n") + 1]  # the last one may be half there
+        sent.read += len(lines)
+        for line in lines.splitlines():
+            kind, value = json.loads(line)
+            if kind == "began":
+                where, sees = value
+                sent.began = True
+                warn_if_blind(self._blind, where, sees, self._checkpoints)
+                yield Began(sent.cell, where)
+            elif kind == "epoch":
+                sent.reached = value[0]
+                yield Reached(sent.cell, *value)
+            else:
+                sent.reason = value
+
+    def _ended(self, sent: _Sent) -> Generator[Event, None, None]:
+        import submitit
+
+        self._sent.remove(sent)
+        for path in (sent.log, sent.log.with_suffix(".stop")):
+            path.unlink(missing_ok=True)
+        past = self._past[sent.cell.key]
+        try:
+            result = sent.job.result()
+        except submitit.core.utils.FailedJobError as error:
+            raise BenchError(f"--engine slurm: {_cause(error)}") from error
+        except submitit.core.utils.UncompletedJobError as error:
+            yield from self._lost(sent, past, error)
+            return
+        shutil.rmtree(sent.job.paths.folder, ignore_errors=True)
+        if result is None or (sent.unwanted and result.status == FAILED):
+            yield Stopped(sent.cell)
+        else:
+            yield Finished(with_faults(result, past.faults))
+
+    def _lost(self, sent: _Sent, past: _Past, error: Exception) -> Generator[Event, None, None]:
+        """Submit a cell whose job is lost again."""
+        if self._stopping or sent.unwanted:
+            yield Stopped(sent.cell)
+            return
+        state = sent.job.state
+        past.faults.append(sent.reason or f"job {sent.job.job_id} ended without a result ({state}): {_last(error)}")
+        past.vain = 1 if sent.reached > past.reached else past.vain + 1
+        past.reached = sent.reached
+        if past.vain < _TRIES:
+            yield Retried(sent.cell, past.faults[-1])
+            yield from self._send(sent.cell, sent.attempt + 1)
+        else:
+            reason = f"{past.faults[-1]}; {_TRIES} times at the same place"
+            yield Finished(with_faults(CellResult(sent.cell, FAILED, reason), past.faults[:-1]))
+
+    def _tidy(self) -> None:
+        """Remove what the jobs read."""
+        for path in self._folder.glob("data-*.npz"):
+            path.unlink(missing_ok=True)
+        for folder in (self._folder / "%j", self._folder):  # submitit makes the first one, and never uses it
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def executor(folder: Path, threads: int, gpus: int, options: Mapping[str, str]) -> Any:
+    """What submits jobs.
+
+    Raises:
+        BenchError: see `SlurmEngine`.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise BenchError(f"--engine slurm needs submitit ({error}): pip install 'adma[slurm]'") from error
+    given = dict(options)
+    cluster = given.pop("cluster", "slurm")
+    if cluster not in ("slurm", LOCAL):
+        raise BenchError(f"--slurm cluster={cluster}: must be slurm or local")
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise BenchError(
+            "--engine slurm: there is no Slurm here (no sbatch); run the command where jobs are submitted, or try it "
+            "with --slurm cluster=local"
+        )
+    if cluster == "slurm" and "time" not in given:
+        raise BenchError("--engine slurm: say how long a job may take, such as --slurm time=120 (minutes)")
+    found = submitit.AutoExecutor(folder / "%j", cluster=cluster)
+    known = {name.removeprefix("slurm_") for name in submitit.SlurmExecutor._valid_parameters()}
+    named = {f"slurm_{name}": value for name, value in given.items() if name in known}
+    others = {name: value for name, value in given.items() if name not in known}
+    if others:
+        named["slurm_additional_parameters"] = others
+    found.update_parameters(
+        name="adma", cpus_per_task=threads, **({"gpus_per_node": gpus} if gpus else {}),
+        **({"timeout_min": 24 * 60} if cluster == LOCAL else {}), **named,
+    )  # fmt: skip
+    return found
+
+
+# -- in the job --------------------------------------------------------------------------------------------------
+
+
+def train_job(order: Order, data: Path, log: Path) -> CellResult | None:
+    """As `order.carry_out`."""
+    return carry_out(order, read_dataset(data), _FileLine(order, log))
+
+
+class _FileLine(Line):
+    """By files."""
+
+    def __init__(self, order: Order, log: Path) -> None:
+        super().__init__(order)
+        self._log = log.open("a")
+        self._stop = log.with_suffix(".stop")
+        self._next = 0.0
+        self._asked = False
+
+    def begin(self, where: str, checkpoints: bool) -> bool:
+        self._say("began", (where, checkpoints))
+        return self._stop.exists()
+
+    def epoch(self, number: int, row: Any) -> None:
+        self._say("epoch", (number, dict(row)))
+
+    def hung(self, reason: str) -> None:
+        self._say("hung", reason)
+
+    def stop_asked(self) -> bool:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _ASK
+            self._asked = self._asked or self._stop.exists()
+        return self._asked
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _say(self, kind: str, value: Any) -> None:
+        self._log.write(json.dumps([kind, value]) + "\n")
+        self._log.flush()
+
+
+# -- a data set as a file of arrays --------------------------------------------------------------------------------
+
+
+def write_dataset(path: Path, dataset: Dataset) -> None:
+    """Arrays, and the rest as JSON; whole or not at all."""
+    about = {"name": dataset.name, "class_names": list(dataset.class_names), "notes": list(dataset.notes)}
+    arrays = {"x": dataset.x, "y": dataset.y, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+    if dataset.parts is not None:
+        arrays["parts"] = dataset.parts.astype("U5")
+    if dataset.groups is not None:
+        arrays["groups"] = dataset.groups
+    with io.BytesIO() as buffer:
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        write_whole(path, buffer.getvalue())
+
+
+def read_dataset(path: Path) -> Dataset:
+    """The inverse of `write_dataset`."""
+    with np.load(path, allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        found = {name: arrays[name] for name in arrays.files}
+    return Dataset(
+        about["name"], found["x"], found["y"], tuple(about["class_names"]), found.get("parts"), tuple(about["notes"]),
+        found.get("groups"),
+    )  # fmt: skip
+
+
+def _cause(error: Exception) -> str:
+    text = str(error)
+    return text.rpartition("BenchError: ")[2].strip() if "BenchError: " in text else f"a job failed: {_last(error)}"
+
+
+def _last(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

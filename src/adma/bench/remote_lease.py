@@ -1,0 +1,195 @@
+"""Leases in an object store, which has no locks and no times that can be trusted, but writes "only if it is new".
+
+    URL/leases/KEY.N        {"owner": ..., "nonce": ..., "cell": ..., "since": ...}, the Nth lease of a cell
+    URL/leases/beat-NONCE   {"beat": ..., "reached": {KEY: ...}}, written again by each process every few seconds
+
+The lease with the greatest N counts; it is never changed. It is created by a write that fails where the file is
+there, so of several processes one gets it. A holder whose beat has not changed for `PATIENCE` seconds, by the clock of
+whoever looks, is taken for dead; the next lease is then N + 1, and the holder, should it wake, sees that it has lost.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any
+
+from adma.bench import owner
+from adma.bench.errors import BenchError
+from adma.bench.files import Remote
+from adma.bench.lease import BEAT, PATIENCE, Lease
+from adma.bench.study import Cell
+
+
+class RemoteLeases:
+    """As `lease.Leases`, behind a URL.
+
+    Raises:
+        BenchError: the store does not refuse a second write of a file that has to be new.
+    """
+
+    def __init__(self, files: Remote, *, beat: float = BEAT, patience: float = PATIENCE) -> None:
+        self._files, self._beat, self._patience = files, beat, patience
+        self._nonce = secrets.token_hex(8)
+        self._number = 0  # of beats
+        self._held: dict[str, str] = {}  # key -> the lease's file
+        self._reached: dict[str, dict[str, Any]] = {}
+        self._lost: set[str] = set()
+        self._seen: dict[str, tuple[bytes, float]] = {}  # nonce -> its beat, when that was first seen here
+        self._guard = threading.RLock()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- of this process -----------------------------------------------------------------------------------
+
+    def take(self, cell: Cell, *, take_over: bool = False) -> Lease | None:
+        """Say that this process trains the cell; None if it may, else the lease of the process that does."""
+        with self._guard:
+            self._start()
+            last = self._last(cell.key)
+            if last is not None:
+                there = self._read(last)
+                if there is not None and there.nonce != self._nonce and not self._dead(there, take_over):
+                    return there
+            number = 1 if last is None else int(last.rpartition(".")[2]) + 1
+            name = f"leases/{cell.key}.{number}"
+            content = {
+                "owner": str(owner.me()),
+                "nonce": self._nonce,
+                "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "cell": {"loss": cell.loss, "seed": cell.seed, "data": cell.setting.data},
+            }
+            if not self._files.create(name, json.dumps(content).encode()):
+                return self._read(name) or self.take(cell, take_over=take_over)
+            self._lost.discard(cell.key)
+            self._held[cell.key] = name
+            if last is not None:
+                self._files.remove(last)
+        return None
+
+    def note(self, cell: Cell, **reached: Any) -> None:
+        """Say how far a cell is; others see it with the next beat."""
+        with self._guard:
+            if cell.key in self._held:
+                self._reached[cell.key] = reached
+
+    def release(self, cell: Cell) -> None:
+        """End this process's lease of a cell, if it has one."""
+        with self._guard:
+            self._lost.discard(cell.key)
+            self._reached.pop(cell.key, None)
+            name = self._held.pop(cell.key, None)
+            if name is not None:
+                with suppress(BenchError):  # it is found dead when this process has ended
+                    self._files.remove(name)
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Keys of cells that this process held and that another has taken over meanwhile."""
+        with self._guard:
+            return frozenset(self._lost)
+
+    def close(self) -> None:
+        """End all leases of this process."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            with suppress(BenchError):  # they are found dead
+                for name in [*self._held.values(), f"leases/beat-{self._nonce}"]:
+                    self._files.remove(name)
+        self._held.clear()
+
+    # -- of all --------------------------------------------------------------------------------------------
+
+    def all(self) -> list[Lease]:
+        """The leases of the folder; those of processes that were killed for a while, too."""
+        latest: dict[str, str] = {}
+        for name in sorted(self._names(), key=_number):
+            latest[name.partition(".")[0]] = name
+        found = [self._read(f"leases/{name}") for name in latest.values()]
+        return [lease for lease in found if lease is not None and lease.owner.alive is not False]
+
+    def _names(self) -> list[str]:
+        return [name for name in self._files.names("leases") if name.rpartition(".")[2].isdigit()]
+
+    def _last(self, key: str) -> str | None:
+        mine = [name for name in self._names() if name.partition(".")[0] == key]
+        return f"leases/{max(mine, key=_number)}" if mine else None
+
+    def _read(self, name: str) -> Lease | None:
+        try:
+            value = json.loads(self._files.read(name))
+            holder = owner.parse(value["owner"])
+            reached = json.loads(self._beat_of(value["nonce"]) or b"{}").get("reached", {})
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        key = name.rpartition("/")[2].partition(".")[0]
+        return None if holder is None else Lease(key, holder, value["nonce"], value["since"], reached.get(key, {}), 0)
+
+    def _beat_of(self, nonce: str) -> bytes:
+        try:
+            return self._files.read(f"leases/beat-{nonce}")
+        except FileNotFoundError:
+            return b""
+
+    def _dead(self, lease: Lease, take_over: bool) -> bool:
+        alive = lease.owner.alive
+        if alive is not None:
+            return not alive
+        if take_over:
+            return True
+        beat, now = self._beat_of(lease.nonce), time.monotonic()
+        before, first = self._seen.setdefault(lease.nonce, (beat, now))
+        if beat != before:
+            self._seen[lease.nonce] = (beat, now)
+            return False
+        return now - first > self._patience
+
+    # -- the beat ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        name = f"leases/beat-{self._nonce}"
+        self._files.create(name, b"{}")
+        if self._files.create(name, b"{}"):
+            self._files.remove(name)
+            raise BenchError(
+                f"--out {self._files.url}: this store writes over a file that was to be new, so two commands could not "
+                "be kept apart there; use a store with conditional writes, as Amazon S3 and Google Cloud Storage have, "
+                "or a folder"
+            )
+        self._thread = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
+        self._thread.start()
+
+    def _keep_alive(self) -> None:
+        while not self._end.wait(self._beat):
+            try:
+                self._keep_alive_once()
+            except BenchError:
+                continue  # the store is away: perhaps it is there at the next beat
+
+    def _keep_alive_once(self) -> None:
+        with self._guard:
+            self._number += 1
+            content = json.dumps({"beat": self._number, "reached": self._reached})
+            held = dict(self._held)
+        self._files.write(f"leases/beat-{self._nonce}", content.encode())
+        last: dict[str, int] = {}
+        for name in self._names() if held else []:
+            key = name.partition(".")[0]
+            last[key] = max(last.get(key, 0), _number(name))
+        with self._guard:
+            for key, name in held.items():
+                if self._held.get(key) == name and last.get(key) != _number(name):
+                    del self._held[key]
+                    self._lost.add(key)
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition(".")[2])

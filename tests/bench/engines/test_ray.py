@@ -1,0 +1,196 @@
+"""A real Ray cluster of two nodes on this machine: what it trains is what this machine trains, whatever is lost."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adma.bench.data import Dataset
+from adma.bench.data.catalog import load
+from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped
+from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
+from adma.bench.result import DONE, CellResult
+from adma.bench.study import Cell, Setting
+from adma.cli import main
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'adma[ray]'; nothing of --engine ray is tested")
+from ray.cluster_utils import Cluster
+
+from adma.bench.engines.ray import RayEngine
+
+pytestmark = pytest.mark.slow
+SOON = {  # a node that is killed is missed soon
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+    "health_check_timeout_ms": 500,
+}
+
+
+SMALL = {"model": "mlp", "train_size": 300, "eval_size": 100}
+
+
+def digits(cell: Cell) -> Dataset:
+    if cell.seed == 99:
+        raise RuntimeError("no such seed")
+    return load("digits")
+
+
+def cell(seed: int, epochs: int = 2, **more: Any) -> Cell:
+    setting = Setting("digits", load("digits").fingerprint, epochs=epochs, **{**SMALL, **more})
+    return Cell(setting, "cce", seed)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    found = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": SOON},
+    )
+    yield found
+    found.shutdown()
+
+
+def results(events: list[Event]) -> dict[str, CellResult]:
+    ended = [event.result for event in events if isinstance(event, Finished)]
+    assert max(Counter(result.cell.key for result in ended).values()) == 1
+    return {result.cell.key: result for result in ended}
+
+
+def assert_same(ours: CellResult, theirs: CellResult) -> None:
+    assert (ours.status, theirs.status) == (DONE, DONE), (ours.reason, theirs.reason)
+    for name, column in theirs.epochs.items():
+        if name != "seconds":
+            np.testing.assert_array_equal(ours.epochs[name], column, err_msg=name)
+    for what in ("weights", "shared", "sizes", "threads"):
+        assert ours.env[what] == theirs.env[what]
+
+
+def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None:
+    """Every cell ends once, with the rows of an undisturbed run; the lost one goes on from its checkpoint."""
+    cells = [cell(seed, epochs=60) for seed in range(3)]
+    second = cluster.add_node(num_cpus=1)
+    engine = RayEngine(digits, jobs=2, address=cluster.address, checkpoints=tmp_path, every=0.1)
+    events: list[Event] = []
+    reached: set[str] = set()
+    for event in engine.run(cells):
+        events.append(event)
+        if isinstance(event, Reached) and event.epoch >= 3:
+            reached.add(event.cell.key)
+            if len(reached) == 2 and second is not None:  # one runs on each node
+                cluster.remove_node(second, allow_graceful=False)
+                second = None
+    retried = [event for event in events if isinstance(event, Retried)]
+    assert len(retried) == 1
+    assert "node" in retried[0].reason
+    found = results(events)
+    lost = found[retried[0].cell.key]
+    assert lost.env["resumed_at"] > [1, 0]
+    assert lost.env["faults"] == [retried[0].reason]
+    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run(cells)))
+    assert found.keys() == reference.keys()
+    for key, result in reference.items():
+        assert_same(found[key], result)
+    rows = [event.row for event in events if isinstance(event, Reached) and event.cell == cells[0]]
+    assert rows[-1]["val_accuracy"] == found[cells[0].key].epochs["val_accuracy"][-1]
+    assert not list(tmp_path.glob("checkpoints/.seen-*"))
+
+
+def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp_path: Path) -> None:
+    cells = [cell(0, epochs=3000), cell(1, epochs=3000)]  # the second one waits for room
+
+    def engine() -> RayEngine:
+        return RayEngine(digits, jobs=2, address=cluster.address, checkpoints=tmp_path)
+
+    first, events = engine(), []
+    for event in first.run(cells):
+        events.append(event)
+        if isinstance(event, Reached):
+            first.stop()
+    assert {event.cell for event in events if isinstance(event, Stopped)} == set(cells)
+    assert [event.cell for event in events if isinstance(event, Began)] == [cells[0]]
+    assert not [event for event in events if isinstance(event, Finished)]
+    assert (len(list(tmp_path.glob("checkpoints/*/*")))) == 1
+
+    second, epochs = engine(), []
+    for event in second.run(cells[:1]):
+        if isinstance(event, Reached):
+            epochs.append(event.epoch)
+            second.cancel(cells[0])
+    last = max(event.epoch for event in events if isinstance(event, Reached))
+    assert epochs[0] == last + 1
+
+
+def test_a_cell_without_data_fails_alone(cluster: Cluster) -> None:
+    found = results(list(RayEngine(digits, jobs=2, address=cluster.address).run([cell(99), cell(1)])))
+    assert [found[cell(seed).key].status for seed in (99, 1)] == ["failed", DONE]
+    assert "no such seed" in found[cell(99).key].reason
+
+
+def test_a_node_with_another_torch_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import torch\ntorch.__version__ = '1.2.3'\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    node = cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": path})
+    try:
+        engine = RayEngine(digits, jobs=1, threads=2, address=cluster.address)  # two cores: that node alone has them
+        with pytest.raises(BenchError, match=r"has torch 1\.2\.3, here \d.*install the same versions"):
+            list(engine.run([cell(0)]))
+    finally:
+        cluster.remove_node(node)
+
+
+def test_modules_of_the_current_folder_are_shipped(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "widths.py").write_text("WIDTH = 24\n")
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\nfrom widths import WIDTH\n\n"
+        "def build(in_channels, num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import own_network  # noqa: F401
+
+    own = cell(0, epochs=1, model="own_network:build")
+    found = results(list(RayEngine(digits, jobs=1, address=cluster.address, modules=["widths"]).run([own])))
+    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run([own])))
+    assert_same(found[own.key], reference[own.key])
+    for name in ("own_network", "widths"):
+        del sys.modules[name]
+
+
+def test_the_command_trains_on_the_cluster(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "compare",
+        "digits",
+        "--loss",
+        "cce",
+        "--loss",
+        "adma:a=0.3",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+        "--model",
+        "mlp",
+        "--train-size",
+        "300",
+    ]
+    here = ["--engine", "ray", "--address", cluster.address, "--out", str(tmp_path / "runs")]
+    assert main([*arguments, *here]) == 0
+    assert "1 at a time" in capsys.readouterr().out  # the cluster has one core
+    assert len(list((tmp_path / "runs" / "cells").iterdir())) == 2
+    assert main([*arguments, *here, "--cpus-per-cell", "3"]) == 2
+    assert "no node of the cluster has room for a cell of 3 CPUs" in capsys.readouterr().err

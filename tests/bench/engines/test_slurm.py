@@ -1,0 +1,188 @@
+"""Jobs by submitit, with its executor on this machine: what they train is what a process trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adma.bench.data import Dataset
+from adma.bench.data.catalog import load
+from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped
+from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
+from adma.bench.result import DONE, FAILED, CellResult
+from adma.bench.study import Cell, Setting
+from adma.cli import main
+
+pytest.importorskip(
+    "submitit", reason="submitit is not installed: pip install 'adma[slurm]'; --engine slurm is untested"
+)
+
+from adma.bench.engines import slurm
+from adma.bench.engines.slurm import SlurmEngine, read_dataset, write_dataset
+
+HERE = {"cluster": "local"}
+
+
+def digits(cell: Cell) -> Dataset:
+    if cell.seed == 99:
+        raise RuntimeError("no such seed")
+    return load("digits")
+
+
+def cell(seed: int, epochs: int = 2) -> Cell:
+    setting = Setting(
+        "digits", load("digits").fingerprint, model="mlp", epochs=epochs, train_size=300, eval_size=100
+    )  # fmt: skip
+    return Cell(setting, "cce", seed)
+
+
+def results(events: list[Event]) -> dict[str, CellResult]:
+    ended = [event.result for event in events if isinstance(event, Finished)]
+    assert max(Counter(result.cell.key for result in ended).values()) == 1
+    return {result.cell.key: result for result in ended}
+
+
+@pytest.mark.slow
+def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
+    cells = [cell(0, epochs=60), cell(1)]
+    engine = SlurmEngine(digits, tmp_path, jobs=2, options=HERE, checkpoints=tmp_path, every=0.1)
+    events: list[Event] = []
+    where = ""
+    for event in engine.run(cells):
+        events.append(event)
+        if isinstance(event, Began) and event.cell == cells[0] and not where:
+            where = event.worker
+        if isinstance(event, Reached) and event.cell == cells[0] and not any(isinstance(e, Retried) for e in events):
+            os.kill(int(where.rpartition(" ")[2]), signal.SIGKILL)
+    (retried,) = {event for event in events if isinstance(event, Retried)}
+    assert "ended without a result" in retried.reason
+    found = results(events)
+    assert found[cells[0].key].env["resumed_at"] > [1, 0]
+    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run(cells)))
+    for key, theirs in reference.items():
+        assert (found[key].status, theirs.status) == (DONE, DONE), found[key].reason
+        for name, column in theirs.epochs.items():
+            if name != "seconds":
+                np.testing.assert_array_equal(found[key].epochs[name], column, err_msg=name)
+        assert found[key].env["weights"] == theirs.env["weights"]
+    assert not list(tmp_path.glob("slurm/data-*"))
+
+
+@pytest.mark.slow
+def test_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
+    engine = SlurmEngine(digits, tmp_path, jobs=1, options=HERE, checkpoints=tmp_path)
+    events = []
+    for event in engine.run([cell(0, epochs=3000)]):
+        events.append(event)
+        if isinstance(event, Reached):
+            engine.stop()
+    assert isinstance(events[-1], Stopped)
+    assert not [event for event in events if isinstance(event, Finished)]
+    assert len(list(tmp_path.glob("checkpoints/*/*"))) == 1
+
+
+def test_a_cell_without_data_fails_without_a_job(tmp_path: Path) -> None:
+    found = results(list(SlurmEngine(digits, tmp_path, jobs=1, options=HERE).run([cell(99)])))
+    assert "no such seed" in found[cell(99).key].reason
+
+
+@pytest.mark.slow
+def test_a_job_with_other_versions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "versions", lambda: {"torch": "1.2.3"})
+    with pytest.raises(BenchError, match=r"has torch \S+, here 1\.2\.3: .*install the same versions"):
+        list(SlurmEngine(digits, tmp_path, jobs=1, options=HERE).run([cell(0)]))
+
+
+class FakeJob:
+    """A job that is lost again and again."""
+
+    job_id, state = "7", "NODE_FAIL"
+
+    def __init__(self, log: Path, epoch: int) -> None:
+        if epoch:
+            log.write_text(f'["epoch", [{epoch}, {{}}]]\n')
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Any:
+        import submitit
+
+        raise submitit.core.utils.UncompletedJobError("the node is gone")
+
+    def cancel(self, check: bool) -> None:
+        raise AssertionError("nothing is left to cancel")
+
+
+@pytest.mark.parametrize(("reached", "tries"), [([0] * 9, 3), ([1, 2, 3, 4, 4, 4], 6)])
+def test_a_job_that_is_lost_comes_again_while_it_gets_further(
+    reached: list[int], tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "_LOOK", 0.01)
+    engine = SlurmEngine(digits, tmp_path, jobs=1, options=HERE)
+    submitted = iter(reached)
+
+    class Executor:
+        def submit(self, function: Any, order: Any, data: Path, log: Path) -> FakeJob:
+            return FakeJob(log, next(submitted))
+
+    engine._executor = Executor()
+    events = list(engine.run([cell(0, epochs=9)]))
+    assert sum(isinstance(event, Retried) for event in events) == tries - 1
+    (result,) = results(events).values()
+    assert result.status == FAILED
+    assert "job 7 ended without a result (NODE_FAIL): the node is gone; 3 times at the same place" in result.reason
+    assert len(result.env["faults"]) == tries - 1
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_data_set_as_a_file_is_the_same(grouped: bool, tmp_path: Path) -> None:
+    y = np.array([0, 1, 1])
+    parts = np.array(["train", "", "test"], dtype=object) if grouped else None
+    dataset = Dataset(
+        "ours", np.arange(6, dtype=np.float32).reshape(3, 2), y, ("a", "ü"), parts, ("a note",), y if grouped else None
+    )
+    path = tmp_path / "data.npz"
+    write_dataset(path, dataset)
+    again = read_dataset(path)
+    assert again.fingerprint == dataset.fingerprint
+    assert (again.name, again.class_names, again.notes) == (dataset.name, dataset.class_names, dataset.notes)
+
+
+@pytest.mark.slow
+def test_the_command_submits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", "digits", "--loss", "cce", "--seeds", "1", "--epochs", "1", "--model", "mlp"]
+    arguments += ["--train-size", "200", "--engine", "slurm", "--out", str(tmp_path / "runs")]
+    assert main([*arguments, "--slurm", "cluster=local"]) == 0
+    assert len(list((tmp_path / "runs" / "cells").iterdir())) == 1
+    assert not (tmp_path / "runs" / "slurm").exists()
+
+
+def test_without_slurm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(BenchError, match="no sbatch"):
+        SlurmEngine(digits, tmp_path, jobs=1, options={"time": "10"})
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(BenchError, match="--slurm time=120"):
+        SlurmEngine(digits, tmp_path, jobs=1, options={"partition": "gpu"})
+    with pytest.raises(BenchError, match="cluster=moon: must be slurm or local"):
+        SlurmEngine(digits, tmp_path, jobs=1, options={"cluster": "moon"})
+
+
+def test_the_job_file_says_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    options = {"partition": "gpu", "time": "120", "reservation": "ours"}
+    found = slurm.executor(tmp_path / "slurm", 4, 1, options)
+    text = found._executor._make_submission_file_text("true", "1")
+    for line in ("partition=gpu", "time=120", "cpus-per-task=4", "gpus-per-node=1", "reservation=ours"):
+        assert f"#SBATCH --{line}\n" in text
