@@ -51,7 +51,7 @@ def results(events: list[Event]) -> dict[str, CellResult]:
 
 @pytest.mark.slow
 def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
-    cells = [cell(0, epochs=60), cell(1)]
+    cells = [cell(0, epochs=30), cell(1)]
     engine = SlurmEngine(digits, tmp_path, jobs=2, options=HERE, checkpoints=tmp_path, every=0.1)
     events: list[Event] = []
     where = ""

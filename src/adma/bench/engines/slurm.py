@@ -294,7 +294,7 @@ def executor(folder: Path, threads: int, gpus: int, options: Mapping[str, str]) 
         raise BenchError("--engine slurm: say how long a job may take, such as --slurm time=120 (minutes)")
     found = submitit.AutoExecutor(folder / "%j", cluster=cluster)
     known = {name.removeprefix("slurm_") for name in submitit.SlurmExecutor._valid_parameters()}
-    named = {f"slurm_{name}": value for name, value in given.items() if name in known}
+    named: dict[str, Any] = {f"slurm_{name}": value for name, value in given.items() if name in known}
     others = {name: value for name, value in given.items() if name not in known}
     if others:
         named["slurm_additional_parameters"] = others

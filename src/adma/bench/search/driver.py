@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from adma.bench.errors import BenchError
 from adma.bench.lease import Leases
+from adma.bench.remote_lease import RemoteLeases
 from adma.bench.result import DIVERGED, DONE, CellResult
 from adma.bench.result import FAILED as CELL_FAILED
 from adma.bench.search import propose
@@ -71,7 +72,7 @@ class Driver:
         ledgers: Sequence[Ledger],
         setting: Setting,
         store: Store,
-        leases: Leases,
+        leases: Leases | RemoteLeases,
         say: Callable[[str], None] = print,
     ) -> None:
         self._ledgers, self._setting, self._store, self._leases, self._say = ledgers, setting, store, leases, say
