@@ -211,22 +211,28 @@ class RayEngine:
             yield Waited()
 
     def _ended(self, reference: Any) -> Generator[Event, None, None]:
-        errors = self._ray.exceptions
+        errors, sent = self._ray.exceptions, self._sent[reference]
         try:
             result = self._ray.get(reference)
-        except errors.RayTaskError as error:
-            raise BenchError(f"--engine ray: {_cause(error)}") from error
-        except (errors.RuntimeEnvSetupError, errors.TaskUnschedulableError) as error:
-            raise BenchError(f"--engine ray: a cell cannot be started: {error}") from error
         except errors.RayError as error:
+            if not sent.unwanted:  # else it may have been ended while its process was starting
+                self._refuse(error)
             yield from self._lost(reference, error)
             return
-        sent = self._sent.pop(reference)
+        del self._sent[reference]
         self._board.forget.remote(sent.cell.key)
         if result is None or (sent.unwanted and result.status == FAILED):
             yield Stopped(sent.cell)
         else:
             yield Finished(with_faults(result, self._faults.pop(sent.cell.key, [])))
+
+    def _refuse(self, error: Exception) -> None:
+        """Raise BenchError for what would happen to every cell; a training's own errors are results."""
+        errors = self._ray.exceptions
+        if isinstance(error, errors.RayTaskError):
+            raise BenchError(f"--engine ray: {_cause(error)}") from error
+        if isinstance(error, (errors.RuntimeEnvSetupError, errors.TaskUnschedulableError)):
+            raise BenchError(f"--engine ray: a cell cannot be started: {error}") from error
 
     def _lost(self, reference: Any, error: Exception) -> Generator[Event, None, None]:
         """Send a cell that was lost again; from its process once, from its node a few times."""
