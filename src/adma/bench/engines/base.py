@@ -57,6 +57,22 @@ class Waited:
 Event = Began | Reached | Retried | Stopped | Finished | Waited
 
 
+class Pull:
+    """A supply of cells, as an engine pulls it."""
+
+    def __init__(self, cells: Iterable[Cell | None]) -> None:
+        self._cells = iter(cells)
+        self.exhausted = False
+
+    def next(self) -> Cell | None:
+        """The next cell; None if there is none now, or, once it is `exhausted`, none any more."""
+        try:
+            return None if self.exhausted else next(self._cells)
+        except StopIteration:
+            self.exhausted = True
+            return None
+
+
 class Engine(Protocol):
     """Trains cells somewhere."""
 

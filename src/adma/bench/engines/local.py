@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
+from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.work import HANG_SECONDS, Load, Worker, with_faults
 from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
@@ -102,26 +102,22 @@ class LocalEngine:
 
         Workers stay alive, with their data, while the cells are not exhausted.
         """
-        supply, exhausted = iter(cells), False
+        supply = Pull(cells)
         self._stopping, self._faults = False, {}
         with tempfile.TemporaryDirectory(prefix="adma-") as self._dumps:
             try:
                 while True:
-                    while not exhausted and not self._stopping and len(self._busy) < self.jobs:
-                        try:
-                            cell = next(supply)
-                        except StopIteration:
-                            exhausted = True
-                            break
+                    while not self._stopping and len(self._busy) < self.jobs:
+                        cell = supply.next()
                         if cell is None:
                             break
                         process = self._hand_over(cell)
                         yield Began(cell, f"process {process.pid}")
-                    if exhausted or self._stopping:
+                    if supply.exhausted or self._stopping:
                         self._dismiss_idle()
                     if self._busy:
                         yield from self._listen()
-                    elif exhausted or self._stopping:
+                    elif supply.exhausted or self._stopping:
                         return
                     else:  # what the supply waits for happens elsewhere
                         time.sleep(_LOOK)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
+from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Order, Token, versions, warn_if_blind
 from adma.bench.engines.ray_cluster import connected
 from adma.bench.engines.ray_node import Board, train_cell
@@ -110,25 +110,21 @@ class RayEngine:
         Raises:
             BenchError: no cluster, or a node that cannot train what this machine sends.
         """
-        supply, exhausted = iter(cells), False
+        supply = Pull(cells)
         self._stopping, self._sent, self._data, self._faults, self._dead_nodes = False, {}, {}, {}, {}
         with connected(self._address, self._modules) as self._ray, Token(self._checkpoints) as self._token:
             self._versions = versions()
             self._begin_board()
             try:
                 while True:
-                    while not exhausted and not self._stopping and len(self._sent) < self.jobs:
-                        try:
-                            cell = next(supply)
-                        except StopIteration:
-                            exhausted = True
-                            break
+                    while not self._stopping and len(self._sent) < self.jobs:
+                        cell = supply.next()
                         if cell is None:
                             break
                         yield from self._send(cell, 0)
                     if self._sent:
                         yield from self._listen()
-                    elif exhausted or self._stopping:
+                    elif supply.exhausted or self._stopping:
                         return
                     else:  # what the supply waits for happens elsewhere
                         time.sleep(_LOOK)

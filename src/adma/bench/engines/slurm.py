@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from adma.bench.data import Dataset
-from adma.bench.engines.base import Began, Event, Finished, Reached, Retried, Stopped, Waited
+from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Line, Order, Token, carry_out, versions, warn_if_blind
 from adma.bench.engines.work import HANG_SECONDS, Load, with_faults, words
 from adma.bench.errors import BenchError
@@ -131,21 +131,17 @@ class SlurmEngine:
         Raises:
             BenchError: a node cannot train what this machine sends.
         """
-        supply, exhausted = iter(cells), False
+        supply = Pull(cells)
         self._stopping, self._sent, self._past = False, [], {}
         with Token(self._checkpoints) as self._token:
             try:
                 while True:
-                    while not exhausted and not self._stopping and len(self._sent) < self.jobs:
-                        try:
-                            cell = next(supply)
-                        except StopIteration:
-                            exhausted = True
-                            break
+                    while not self._stopping and len(self._sent) < self.jobs:
+                        cell = supply.next()
                         if cell is None:
                             break
                         yield from self._send(cell, 0)
-                    if not self._sent and (exhausted or self._stopping):
+                    if not self._sent and (supply.exhausted or self._stopping):
                         return
                     yield from self._listen()
             finally:
