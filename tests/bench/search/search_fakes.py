@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from adma.bench.folder import Folder
+from adma.bench.lease import Leases
 from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.search.driver import Driver
 from adma.bench.search.ledger import Ledger, Rules
@@ -84,16 +86,23 @@ def run(
         What was trained, in its order.
     """
     store = store_in(root)
-    driver = Driver(ledgers, SETTING, store)
+    leases = Leases(root)
+    driver = Driver(ledgers, SETTING, store, leases)
     trained: list[Cell] = []
-    for cell in driver.cells():
-        assert cell is not None
-        if stop_after is not None and len(trained) == stop_after:
-            return trained
-        outcome = train(cell)
-        store.write(outcome)
-        trained.append(cell)
-        driver.take(outcome)
+    try:
+        for cell in driver.cells():
+            if cell is None:  # what is left is another process's
+                time.sleep(0.05)
+                continue
+            if stop_after is not None and len(trained) == stop_after:
+                return trained
+            outcome = train(cell)
+            store.write(outcome)
+            trained.append(cell)
+            driver.take(outcome)
+            leases.release(cell)
+    finally:
+        leases.close()  # as those of a process that has ended
     return trained
 
 

@@ -19,6 +19,7 @@ from postgres_cluster import Cluster
 from adma.bench import owner
 from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
+from adma.bench.lease import Leases
 from adma.bench.result import FAILED as CELL_FAILED
 from adma.bench.search import storage as storage_module
 from adma.bench.search.storage import Place, open_storage, without_password
@@ -155,7 +156,8 @@ def _rename_owner(root: Path, other: owner.Owner) -> None:
 
 def test_a_process_that_was_cut_off_goes_on_with_its_own_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = fakes.ledger(tmp_path, budget=1)
-    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path))
+    leases = Leases(tmp_path)
+    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path), leases)
     cell = next(driver.cells())
 
     def gone(*_: object, **__: object) -> None:
@@ -163,6 +165,7 @@ def test_a_process_that_was_cut_off_goes_on_with_its_own_trial(tmp_path: Path, m
 
     monkeypatch.setattr(one, "_end", gone)
     driver.leave()  # cannot be told
+    leases.close()
     assert [t.state for t in fakes.trials_of(one)] == [RUNNING]
     again = fakes.ledger(tmp_path, budget=1)
     assert fakes.run([again], tmp_path)[0] == cell
@@ -299,10 +302,12 @@ def test_a_password_is_never_shown() -> None:
 
 def test_what_is_under_way_is_left_to_others_on_the_way_out(tmp_path: Path) -> None:
     one = fakes.ledger(tmp_path, budget=3)
-    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path))
+    leases = Leases(tmp_path)
+    driver = fakes.Driver([one], fakes.SETTING, Folder(tmp_path), leases)
     next(driver.cells())
     assert [t.state for t in fakes.trials_of(one)] == [RUNNING]
     driver.leave()
+    leases.close()
     assert fakes.trials_of(one) == []
     other = fakes.ledger(tmp_path, budget=3)
     assert len(fakes.run([other], tmp_path)) == 6
