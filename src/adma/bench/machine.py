@@ -16,6 +16,7 @@ from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import Load
 from adma.bench.errors import BenchError
 from adma.bench.run import Conduct, OutOfTimeError
+from adma.bench.search.storage import without_password
 from adma.bench.store import Store
 
 LOCAL, RAY, SLURM = "local", "ray", "slurm"
@@ -104,7 +105,7 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
         if getattr(options, name) is not None and options.engine not in engines:
             raise BenchError(f"--{name.replace('_', '-')} has a use only with --engine {' or '.join(engines)}")
     how = (
-        options.checkpoint_every, options.hang_after, options.keep_checkpoints, environment.origin(options.command_line)
+        options.checkpoint_every, options.hang_after, options.keep_checkpoints, environment.origin(command_of(options))
     )  # fmt: skip
     if options.engine == LOCAL:
         device = usable_device(options.device)
@@ -171,6 +172,13 @@ def _devices(options: argparse.Namespace, device: str) -> int:
     if started == 1 and device == "cuda" and torch.cuda.device_count() < devices:
         raise BenchError(f"{what}: there are {torch.cuda.device_count()} GPUs here")
     return devices
+
+
+def command_of(options: argparse.Namespace) -> str:
+    """The command as it was given, but for the password of a storage: it is kept with every result."""
+    command: str = options.command_line
+    storage: str | None = getattr(options, "storage", None)
+    return command.replace(storage, without_password(storage)) if storage else command
 
 
 def conduct_of(options: argparse.Namespace) -> Conduct:

@@ -24,7 +24,7 @@ from adma.bench.folder import Folder
 from adma.bench.importing import import_modules
 from adma.bench.lease import Leases
 from adma.bench.loading import Loader
-from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.machine import command_of, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
 from adma.bench.prepare import describe, make_study
@@ -40,7 +40,7 @@ from adma.bench.search.driver import METRIC, Driver
 from adma.bench.search.ledger import Ledger, Rules
 from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.space import Space, parse_lr, parse_templates
-from adma.bench.search.storage import Place, open_storage, without_password
+from adma.bench.search.storage import Place, open_storage
 from adma.bench.search.trials import Trial
 from adma.bench.study import Cell, Setting, digest
 from adma.bench.studyfile import Task
@@ -113,7 +113,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     folder = folder_at(root)
     place = Place(folder.root, options.storage)
     about = {
-        "command": _without_secret(options.command_line, options.storage),
+        "command": command_of(options),
         "adma_version": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "dataset": describe(dataset, sizes, notes),
@@ -338,7 +338,3 @@ def _check_pruner(spec: str, seeds: int) -> None:
     pruner = propose.choose_pruner(spec, seeds)[1]
     if not propose.can_prune(pruner, seeds):
         raise BenchError(f"--pruner {spec} with --seeds {seeds}: {propose.why_not(pruner, seeds)}, or --pruner none")
-
-
-def _without_secret(command: str, storage: str | None) -> str:
-    return command.replace(storage, without_password(storage)) if storage else command

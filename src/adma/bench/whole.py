@@ -55,6 +55,6 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EPERM):
             raise BenchError(
-                f"cannot write {path}: {error.strerror}; name a place in a folder that you can write to"
+                f"cannot write {path}: {error.strerror}; choose another place, in a folder that you can write to"
             ) from error
         raise
