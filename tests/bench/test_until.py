@@ -21,6 +21,7 @@ from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.progress import Counter
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
+from adma.bench.run import Conduct
 from adma.bench.statistics import BETTER, EQUIVALENT, UNDECIDED, WORSE, summarise, watch
 from adma.bench.study import Setting, Study
 from adma.bench.until import Look, Steps, run_until_decided
@@ -32,6 +33,9 @@ TINY = ["--model", "mlp", "--epochs", "1", "--train-size", "60", "--eval-size", 
 
 
 class Quiet(Counter):
+    def say(self, words: str) -> None:
+        return None
+
     def close(self) -> None:
         return None
 
@@ -74,7 +78,7 @@ def go(
     study = Study(Setting("d", "h"), losses, tuple(range(steps.max_seeds)))
     run_until_decided(
         study, steps, store, engine, about={"until_decided": asdict(steps)}, baseline="cce", rope=rope,
-        display=Quiet, looked=looks.append,
+        display=Quiet, conduct=Conduct(), looked=looks.append,
     )  # fmt: skip
     return store, looks
 
