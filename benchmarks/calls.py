@@ -22,7 +22,7 @@ from torch import Tensor
 
 import adma
 from adma.bench import environment
-from adma.torch.kernels import choose, native
+from adma.torch.kernels import choose, fused, native
 
 INDICES, SMOOTHED, PROBABILITIES = "indices", "indices, label_smoothing=0.1", "probabilities"
 SMOOTHING = 0.1
@@ -97,7 +97,11 @@ def eager_engine() -> Iterator[None]:
 @contextmanager
 def composed_engine() -> Iterator[None]:
     """Plain operators, each over all logits, differentiated by torch."""
-    with mock.patch.object(choose, "choose", return_value=choose.Choice("composed", "asked for by the benchmark")):
+    asked = choose.Choice("composed", "asked for by the benchmark")
+    with (
+        mock.patch.object(choose, "choose", return_value=asked),
+        mock.patch.object(fused, "ordinary", return_value=False),
+    ):
         yield
 
 

@@ -206,16 +206,24 @@ def test_a_wrong_loss_or_gradient_of_ours_is_an_error(script, kind):
         outcome(wrong_loss)
 
 
-def test_an_engine_that_is_asked_for_serves(script):
+def test_an_engine_that_is_asked_for_serves(script, monkeypatch):
     from adma import make_loss
+    from adma.torch.kernels import native
     from adma.torch.kernels.choose import choose_rows
 
-    member, z, y = make_loss(ADMA).member, torch.randn(4, 3, 1), torch.zeros(4, 1, dtype=torch.int64)
-    for call in script.calls.our_calls():
-        for engine in ("eager", "composed"):
-            if call.name == f"{ADMA}, {engine} engine":
-                with call.engine():
-                    assert choose_rows(z, y, member).engine == engine
+    def not_asked_for(*_: object, **__: object) -> None:
+        raise AssertionError("the compiled kernel serves")
+
+    loss, z, y = make_loss(ADMA), torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)
+    monkeypatch.setattr(native, "reduced", not_asked_for)
+    monkeypatch.setattr(native, "rows_and_gradient", not_asked_for)
+    engines = {f"{ADMA}, {engine} engine": engine for engine in ("eager", "composed")}
+    asked = [call for call in script.calls.our_calls() if call.name in engines]
+    assert len(asked) == 2
+    for call in asked:
+        with call.engine():
+            assert choose_rows(z[..., None], y[:, None], loss.member).engine == engines[call.name]
+            loss(z.clone().requires_grad_(), y).backward()
 
 
 @pytest.mark.slow
