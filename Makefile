@@ -44,7 +44,7 @@ test: lint
 bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
 
-# make soak: kill real commands at 60 random instants and compare what they end with; takes about half an hour
+# make soak: kill real commands at 60 random instants and compare what they end with
 soak: setup
 	ADMA_SOAK=30 $(BIN)/pytest -s tests/bench/test_kill.py --timeout 7200
 

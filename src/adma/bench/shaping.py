@@ -118,7 +118,7 @@ class Shaping:
         self._columns = {name: list(values) for name, values in state["columns"].items()}
 
     def trace(self) -> dict[str, np.ndarray]:
-        """The values so far, as `store.CellResult` keeps them; empty for a shape that is fixed."""
+        """The values so far, as `result.CellResult` keeps them; empty for a shape that is fixed."""
         return {name: np.array(values) for name, values in self._columns.items()}
 
 

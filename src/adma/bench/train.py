@@ -232,7 +232,7 @@ def train(
                 "" if not np.isfinite(row["train_loss"]) else ", the logits are not finite"
             )
             break
-    # a result is made from the last rows, so the last state stays for a training with more epochs
+    # for a training with more epochs, which goes on from here
     losses, before = [], 0.0
     if keeper is not None and not reason and keeper.keep:
         keeper.try_to_save(Position(setting.epochs + 1, 0), state)
