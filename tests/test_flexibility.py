@@ -48,10 +48,10 @@ def test_one_number_by_another_way() -> None:
 
 
 def test_the_commands_on_the_pages_are_commands() -> None:
-    from adma.cli import _parser
+    from adma.options import parser
 
     for page in PAGES.values():
         commands = re.findall(r"^`(adma tune .*)`$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
         assert commands
         for command in commands:
-            _parser().parse_args(command.split()[1:])
+            parser().parse_args(command.split()[1:])

@@ -26,7 +26,7 @@ from adma.bench.machine import machine_of
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Cell, Setting
 from adma.bench.train import train
-from adma.cli import _parser
+from adma.options import parser
 
 pytestmark = [
     pytest.mark.skipif(not dist.is_gloo_available(), reason="this build of torch has no gloo"),
@@ -210,7 +210,7 @@ def test_devices_that_do_not_fit_are_refused(
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
         monkeypatch.setenv("WORLD_SIZE", str(started))
     monkeypatch.setattr("adma.bench.machine.usable_device", lambda name: name)
-    given = _parser().parse_args(["compare", "digits", "--device", "cpu", *options])
+    given = parser().parse_args(["compare", "digits", "--device", "cpu", *options])
     given.command_line = ""
     if words:
         with pytest.raises(BenchError, match=words):

@@ -95,7 +95,7 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
     """What the options say of the machine.
 
     Args:
-        options: of a command that has `cli._add_machine_options`.
+        options: of a command that has `options._add_machine_options`.
         cells: as many trainings as there can be at once, at most.
 
     Raises:
