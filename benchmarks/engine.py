@@ -100,8 +100,7 @@ def through_the_engine(root: Path, cells: int, jobs: int) -> list[tuple[str, flo
     study = study_of(cells)
     folder = Folder(root)
     folder.open(study, about={})
-    engine = LocalEngine(no_data, jobs=jobs, threads=1)
-    engine._worker = Trivial(no_data, threads=1)
+    engine = LocalEngine(Trivial(no_data), jobs=jobs)
     display = Silent()
     warm = Folder(root / "warm")  # the workers' start is not the cost of a cell
     warm.open(study_of(jobs), about={})

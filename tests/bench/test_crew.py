@@ -21,6 +21,7 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Began, Event, Finished, Reached, Retried
 from adma.bench.engines.local import LocalEngine
+from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.machine import machine_of
 from adma.bench.result import DONE, FAILED, CellResult
@@ -106,7 +107,7 @@ def alike(found: CellResult, alone: CellResult) -> None:
 def events(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, CellResult], list[Event], list[int]]:
     """A run of four cells: of the first the follower is killed, of the second the worker; two have trouble loading."""
     root = tmp_path_factory.mktemp("results")
-    engine = LocalEngine(Load(root), jobs=1, threads=1, checkpoints=root, every=0.02, devices=2)
+    engine = LocalEngine(Worker(Load(root), checkpoints=root, every=0.02, devices=2), jobs=1)
     heard: list[Event] = []
     killed: set[int] = set()
     seen: list[int] = []

@@ -10,6 +10,7 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Began, Event, Finished, Waited
 from adma.bench.engines.local import LocalEngine
+from adma.bench.engines.work import Worker
 from adma.bench.result import DONE, FAILED
 from adma.bench.study import Cell, Setting
 
@@ -38,7 +39,7 @@ def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
             yield cell(seed)
 
     processes = set()
-    engine = LocalEngine(digits, jobs=2, threads=1)
+    engine = LocalEngine(Worker(digits), jobs=2)
     start = engine._start
 
     def counted() -> object:
@@ -62,7 +63,7 @@ def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
 
 def test_a_supply_that_waits_for_others_is_asked_again() -> None:
     answers = iter([None, None])
-    events = list(LocalEngine(digits, jobs=1, threads=1).run(answers))
+    events = list(LocalEngine(Worker(digits), jobs=1).run(answers))
     assert events == [Waited(), Waited()]
 
 
@@ -74,7 +75,7 @@ def test_an_error_of_the_supply_ends_the_workers_and_reaches_the_caller() -> Non
     seen: list[Event] = []
 
     def consume() -> None:
-        for event in LocalEngine(digits, jobs=1, threads=1).run(supply()):
+        for event in LocalEngine(Worker(digits), jobs=1).run(supply()):
             seen.append(event)
 
     with pytest.raises(ValueError, match="the storage is gone"):

@@ -120,7 +120,7 @@ class Lines:
 
 @pytest.mark.usefixtures("networks")
 def test_where_memory_runs_out_half_the_batch_at_a_time_does_and_says_so(digits: Dataset) -> None:
-    worker = Worker(load_digits, threads=1)
+    worker = Worker(load_digits)
     told = lambda number, row: None  # noqa: E731
     found = worker.train(Cell(setting(digits, "greedy"), "cce", 0), told)
     plain = worker.train(Cell(setting(digits, "plain"), "cce", 0), told)
@@ -134,7 +134,7 @@ def test_where_memory_runs_out_half_the_batch_at_a_time_does_and_says_so(digits:
 
 @pytest.mark.usefixtures("networks")
 def test_where_half_is_too_much_as_well_it_is_a_failed_cell(digits: Dataset) -> None:
-    found = Worker(load_digits, threads=1).train(Cell(setting(digits, "insatiable"), "cce", 0), lambda n, r: None)
+    found = Worker(load_digits).train(Cell(setting(digits, "insatiable"), "cce", 0), lambda n, r: None)
     assert found is not None
     assert found.status == FAILED
     assert "nothing is enough" in found.reason
@@ -145,7 +145,7 @@ def test_where_half_is_too_much_as_well_it_is_a_failed_cell(digits: Dataset) -> 
 
 @pytest.mark.usefixtures("networks")
 def test_a_worker_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_more(digits: Dataset) -> None:
-    engine = LocalEngine(load_digits, jobs=1, threads=1, hang_after=40)
+    engine = LocalEngine(Worker(load_digits), jobs=1, hang_after=40)
     events = list(engine.run([Cell(setting(digits, "stuck"), "cce", 0)]))
     (retried,) = [e for e in events if isinstance(e, Retried)]
     assert "no sign of life" in retried.reason
@@ -253,7 +253,7 @@ def test_the_first_interrupt_writes_checkpoints_and_the_next_run_goes_on_from_th
     folder = Folder(tmp_path / "out")
     study = Study(setting(digits, "plain", epochs=3000), ("cce",), (0,))
     folder.open(study, about={})
-    engine = LocalEngine(load_digits, jobs=1, threads=1, checkpoints=folder.root)
+    engine = LocalEngine(Worker(load_digits, checkpoints=folder.root), jobs=1)
     lines = Lines()
     reached = lines.epoch
 
@@ -279,7 +279,7 @@ def test_a_cell_that_another_command_took_over_is_given_up(digits: Dataset, tmp_
     folder = Folder(tmp_path / "out")
     study = Study(setting(digits, "plain", epochs=3000), ("cce",), (0,))
     folder.open(study, about={})
-    engine = LocalEngine(load_digits, jobs=1, threads=1, checkpoints=folder.root)
+    engine = LocalEngine(Worker(load_digits, checkpoints=folder.root), jobs=1)
     lines = Lines()
     other = Leases(folder.root)
     gone: list[Event] = []

@@ -13,7 +13,7 @@ from adma.bench import environment
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, jobs_and_threads, usable_device
 from adma.bench.engines import Engine, torchrun
 from adma.bench.engines.local import LocalEngine
-from adma.bench.engines.work import Load
+from adma.bench.engines.work import Load, Worker
 from adma.bench.errors import BenchError
 from adma.bench.run import Conduct, OutOfTimeError
 from adma.bench.search.storage import without_password
@@ -38,7 +38,8 @@ class Machine:
     device: of each training.
     jobs: trainings at once.
     threads: of each process's arithmetic.
-    every, hang_after, keep: as `LocalEngine` has them.
+    every, keep: as `Worker` has them.
+    hang_after: as `LocalEngine` has it.
     origin: what started the run, for every cell's environment.
     devices: how many processes train one cell together, each on a device of its own.
     gpus: of each training, on a cluster.
@@ -63,27 +64,25 @@ class Machine:
 
     def engine(self, load: Load, store: Store) -> Engine:
         """The engine that trains cells of a store."""
+        worker = Worker(
+            load, threads=self.threads, device=self.device, checkpoints=store.checkpoints, every=self.every,
+            keep=self.keep is not False, origin=self.origin, devices=self.devices,
+        )  # fmt: skip
         if self.kind == SLURM:
             from adma.bench.engines.slurm import SlurmEngine
 
             return SlurmEngine(
-                load, store.root, jobs=self.jobs, threads=self.threads, device=self.device, gpus=int(self.gpus),
-                options=self.slurm, modules=self.modules, checkpoints=store.checkpoints, every=self.every,
-                keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin,
+                worker, store.root, jobs=self.jobs, gpus=int(self.gpus), options=self.slurm, modules=self.modules,
+                hang_after=self.hang_after,
             )  # fmt: skip
         if self.kind == RAY:
             from adma.bench.engines.ray import RayEngine
 
             return RayEngine(
-                load, jobs=self.jobs, threads=self.threads, device=self.device, gpus=self.gpus, address=self.address,
-                modules=self.modules, checkpoints=store.checkpoints, every=self.every, keep=self.keep is not False,
-                hang_after=self.hang_after, origin=self.origin,
+                worker, jobs=self.jobs, gpus=self.gpus, address=self.address, modules=self.modules,
+                hang_after=self.hang_after,
             )  # fmt: skip
-        return LocalEngine(
-            load, jobs=self.jobs, threads=self.threads, device=self.device, checkpoints=store.checkpoints,
-            every=self.every, keep=self.keep is not False, hang_after=self.hang_after, origin=self.origin,
-            devices=self.devices,
-        )  # fmt: skip
+        return LocalEngine(worker, jobs=self.jobs, hang_after=self.hang_after)
 
     @property
     def device_here(self) -> str:

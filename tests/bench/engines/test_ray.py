@@ -16,6 +16,7 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Event, Finished, Reached, Retried, Stopped
 from adma.bench.engines.local import LocalEngine
+from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.result import DONE, CellResult
 from adma.bench.study import Cell, Setting
@@ -79,7 +80,7 @@ def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None
     """Every cell ends once, with the rows of an undisturbed run; the lost one goes on from its checkpoint."""
     cells = [cell(seed, epochs=60) for seed in range(3)]
     second = cluster.add_node(num_cpus=1)
-    engine = RayEngine(digits, jobs=2, address=cluster.address, checkpoints=tmp_path, every=0.1)
+    engine = RayEngine(Worker(digits, checkpoints=tmp_path, every=0.1), jobs=2, address=cluster.address)
     events: list[Event] = []
     reached: set[str] = set()
     for event in engine.run(cells):
@@ -96,7 +97,7 @@ def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None
     lost = found[retried[0].cell.key]
     assert lost.env["resumed_at"] > [1, 0]
     assert lost.env["faults"] == [retried[0].reason]
-    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run(cells)))
+    reference = results(list(LocalEngine(Worker(digits), jobs=1).run(cells)))
     assert found.keys() == reference.keys()
     for key, result in reference.items():
         assert_same(found[key], result)
@@ -109,7 +110,7 @@ def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp
     cells = [cell(0, epochs=3000), cell(1, epochs=3000)]  # the second one waits for room
 
     def engine() -> RayEngine:
-        return RayEngine(digits, jobs=2, address=cluster.address, checkpoints=tmp_path)
+        return RayEngine(Worker(digits, checkpoints=tmp_path), jobs=2, address=cluster.address)
 
     first, events = engine(), []
     for event in first.run(cells):
@@ -136,7 +137,7 @@ def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp
 
 
 def test_a_cell_without_data_fails_alone(cluster: Cluster) -> None:
-    found = results(list(RayEngine(digits, jobs=2, address=cluster.address).run([cell(99), cell(1)])))
+    found = results(list(RayEngine(Worker(digits), jobs=2, address=cluster.address).run([cell(99), cell(1)])))
     assert [found[cell(seed).key].status for seed in (99, 1)] == ["failed", DONE]
     assert "no such seed" in found[cell(99).key].reason
 
@@ -146,7 +147,8 @@ def test_a_node_with_another_torch_is_refused(cluster: Cluster, tmp_path: Path) 
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     node = cluster.add_node(num_cpus=2, env_vars={"PYTHONPATH": path})
     try:
-        engine = RayEngine(digits, jobs=1, threads=2, address=cluster.address)  # two cores: that node alone has them
+        # two cores: that node alone has them
+        engine = RayEngine(Worker(digits, threads=2), jobs=1, address=cluster.address)
         with pytest.raises(BenchError, match=r"has torch 1\.2\.3, here \d.*install the same versions"):
             list(engine.run([cell(0)]))
     finally:
@@ -167,8 +169,8 @@ def test_modules_of_the_current_folder_are_shipped(
     import own_network  # noqa: F401
 
     own = cell(0, epochs=1, model="own_network:build")
-    found = results(list(RayEngine(digits, jobs=1, address=cluster.address, modules=["widths"]).run([own])))
-    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run([own])))
+    found = results(list(RayEngine(Worker(digits), jobs=1, address=cluster.address, modules=["widths"]).run([own])))
+    reference = results(list(LocalEngine(Worker(digits), jobs=1).run([own])))
     assert_same(found[own.key], reference[own.key])
     for name in ("own_network", "widths"):
         del sys.modules[name]

@@ -26,6 +26,7 @@ pytest.importorskip(
 
 from adma.bench.engines import slurm
 from adma.bench.engines.slurm import SlurmEngine, read_dataset, write_dataset
+from adma.bench.engines.work import Worker
 
 HERE = {"cluster": "local"}
 
@@ -52,7 +53,7 @@ def results(events: list[Event]) -> dict[str, CellResult]:
 @pytest.mark.slow
 def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
     cells = [cell(0, epochs=30), cell(1)]
-    engine = SlurmEngine(digits, tmp_path, jobs=2, options=HERE, checkpoints=tmp_path, every=0.1)
+    engine = SlurmEngine(Worker(digits, checkpoints=tmp_path, every=0.1), tmp_path, jobs=2, options=HERE)
     events: list[Event] = []
     where = ""
     for event in engine.run(cells):
@@ -65,7 +66,7 @@ def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
     assert "ended without a result" in retried.reason
     found = results(events)
     assert found[cells[0].key].env["resumed_at"] > [1, 0]
-    reference = results(list(LocalEngine(digits, jobs=1, threads=1).run(cells)))
+    reference = results(list(LocalEngine(Worker(digits), jobs=1).run(cells)))
     for key, theirs in reference.items():
         assert (found[key].status, theirs.status) == (DONE, DONE), found[key].reason
         for name, column in theirs.epochs.items():
@@ -77,7 +78,7 @@ def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
-    engine = SlurmEngine(digits, tmp_path, jobs=1, options=HERE, checkpoints=tmp_path)
+    engine = SlurmEngine(Worker(digits, checkpoints=tmp_path), tmp_path, jobs=1, options=HERE)
     events = []
     for event in engine.run([cell(0, epochs=3000)]):
         events.append(event)
@@ -89,7 +90,7 @@ def test_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_cell_without_data_fails_without_a_job(tmp_path: Path) -> None:
-    found = results(list(SlurmEngine(digits, tmp_path, jobs=1, options=HERE).run([cell(99)])))
+    found = results(list(SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE).run([cell(99)])))
     assert "no such seed" in found[cell(99).key].reason
 
 
@@ -97,7 +98,7 @@ def test_a_cell_without_data_fails_without_a_job(tmp_path: Path) -> None:
 def test_a_job_with_other_versions_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "versions", lambda: {"torch": "1.2.3"})
     with pytest.raises(BenchError, match=r"has torch \S+, here 1\.2\.3: .*install the same versions"):
-        list(SlurmEngine(digits, tmp_path, jobs=1, options=HERE).run([cell(0)]))
+        list(SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE).run([cell(0)]))
 
 
 class FakeJob:
@@ -126,7 +127,7 @@ def test_a_job_that_is_lost_comes_again_while_it_gets_further(
     reached: list[int], tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slurm, "_LOOK", 0.01)
-    engine = SlurmEngine(digits, tmp_path, jobs=1, options=HERE)
+    engine = SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE)
     submitted = iter(reached)
 
     class Executor:
@@ -168,12 +169,12 @@ def test_the_command_submits(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_without_slurm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(BenchError, match="no sbatch"):
-        SlurmEngine(digits, tmp_path, jobs=1, options={"time": "10"})
+        SlurmEngine(Worker(digits), tmp_path, jobs=1, options={"time": "10"})
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(BenchError, match="--slurm time=120"):
-        SlurmEngine(digits, tmp_path, jobs=1, options={"partition": "gpu"})
+        SlurmEngine(Worker(digits), tmp_path, jobs=1, options={"partition": "gpu"})
     with pytest.raises(BenchError, match="cluster=moon: must be slurm or local"):
-        SlurmEngine(digits, tmp_path, jobs=1, options={"cluster": "moon"})
+        SlurmEngine(Worker(digits), tmp_path, jobs=1, options={"cluster": "moon"})
 
 
 def test_the_job_file_says_what_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

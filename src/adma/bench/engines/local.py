@@ -15,16 +15,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
-from adma.bench.engines.work import HANG_SECONDS, Load, Worker, with_faults
-from adma.bench.files import Root
+from adma.bench.engines.work import HANG_SECONDS, Worker, with_faults
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
@@ -46,39 +44,14 @@ class LocalEngine:
     """Trains cells in processes on this machine.
 
     Args:
-        load: gives a cell its data set (`loading.Loader`, or anything picklable); called in each worker, once for
-            all cells in a row that have the same fingerprint.
+        worker: what trains in each process; it has to be picklable.
         jobs: how many cells train at once.
-        threads: of each worker's arithmetic.
-        device: where they train.
-        checkpoints: the results folder, or its URL, that checkpoints are kept in; None: none are.
-        every: seconds from one checkpoint to the next; None: as `checkpoint` has it.
-        keep: whether a cell's last state stays when it is done.
-        origin: what started the run; it goes into every result's `env`.
-        hang_after: seconds without a sign of life (a batch, in training or measuring) after which a worker is killed.
-        devices: how many processes train one cell together.
+        hang_after: seconds without a sign of life (a batch, in training or measuring) after which a process is killed.
     """
 
-    def __init__(
-        self,
-        load: Load,
-        *,
-        jobs: int,
-        threads: int,
-        device: str = "cpu",
-        checkpoints: Root | None = None,
-        every: float | None = None,
-        keep: bool = False,
-        hang_after: float = HANG_SECONDS,
-        origin: Mapping[str, Any] | None = None,
-        devices: int = 1,
-    ) -> None:
+    def __init__(self, worker: Worker, *, jobs: int, hang_after: float = HANG_SECONDS) -> None:
         self.jobs = jobs
-        self._worker = Worker(
-            load, threads=threads, device=device, checkpoints=checkpoints, every=every, keep=keep,
-            origin=origin, devices=devices,
-        )  # fmt: skip
-        self._hang_after = hang_after
+        self._worker, self._hang_after = worker, hang_after
         self._context = multiprocessing.get_context("spawn")
         self._busy: dict[Connection, _Busy] = {}
         self._idle: dict[Connection, BaseProcess] = {}

@@ -41,6 +41,7 @@ class Order:
     """A cell as it is sent to a node.
 
     attempt: how often it was sent before.
+    worker: what trains it, as `Worker.to_send` makes it.
     token: a file of the results folder; a node that does not see it keeps no checkpoints.
     versions: of the command; a node with others refuses.
     modules: to be imported first.
@@ -48,16 +49,11 @@ class Order:
 
     cell: Cell
     attempt: int
-    threads: int
-    device: str
-    checkpoints: Root | None
+    worker: Worker
     token: str
-    every: float | None
-    keep: bool
     hang_after: float
     versions: Mapping[str, str]
     modules: Sequence[str]
-    origin: Mapping[str, Any] | None = None
 
 
 class Token:
@@ -161,14 +157,11 @@ def carry_out(order: Order, dataset: Dataset, line: Line) -> CellResult | None:
             "all nodes"
         )
     import_modules(order.modules)
-    root = order.checkpoints
+    root = order.worker.checkpoints
     seen = root is not None and _sees(root, order.token)
     if line.begin(where, seen or root is None):
         return None
-    worker = Worker(
-        lambda cell: dataset, threads=order.threads, device=order.device, checkpoints=root if seen else None,
-        every=order.every, keep=order.keep, origin=order.origin,
-    )  # fmt: skip
+    worker = order.worker.there(dataset, sees=seen)
     with line:
         return worker.train(order.cell, line.epoch, line.pulse)
 

@@ -7,18 +7,16 @@ node or process is lost is sent again, from its checkpoint if the results folder
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Order, Token, versions, warn_if_blind
 from adma.bench.engines.ray_cluster import connected
 from adma.bench.engines.ray_node import Board, train_cell
-from adma.bench.engines.work import HANG_SECONDS, Load, with_faults, words
+from adma.bench.engines.work import HANG_SECONDS, Worker, with_faults, words
 from adma.bench.errors import BenchError
-from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
@@ -48,41 +46,31 @@ class RayEngine:
     """Trains cells on a Ray cluster.
 
     Args:
-        load: gives a cell its data set; called where the command runs, once for a fingerprint.
+        worker: what trains a cell there, with as many processor cores as it has threads. Its data are loaded where the
+            command runs, once for a fingerprint; the folder of its checkpoints has to be shared by the nodes.
         jobs: cells sent at once; those that find no room wait in Ray's queue, where an autoscaler sees them.
-        threads: processor cores of each.
-        device: where they train: "cuda" is the GPU that Ray gives.
         gpus: GPUs of each, 0.25 for four on one.
         address: as `ray_cluster.connected`.
         modules: the user's own, to be imported on the nodes first.
-        checkpoints, every, keep: as `LocalEngine`; a folder has to be shared by the nodes.
         hang_after: seconds without a sign of life after which a cell's process is ended.
-        origin: as `LocalEngine`.
+
+    Raises:
+        BenchError: the worker trains on several devices.
     """
 
     def __init__(
         self,
-        load: Load,
+        worker: Worker,
         *,
         jobs: int,
-        threads: int = 1,
-        device: str = "cpu",
         gpus: float = 0.0,
         address: str | None = None,
         modules: Iterable[str] = (),
-        checkpoints: Root | None = None,
-        every: float | None = None,
-        keep: bool = False,
         hang_after: float = HANG_SECONDS,
-        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.jobs = jobs
-        self._load, self._threads, self._device, self._gpus = load, threads, device, gpus
-        self._address, self._modules = address, tuple(modules)
-        # a node has another current folder
-        self._checkpoints = checkpoints.absolute() if isinstance(checkpoints, Path) else checkpoints
-        self._every, self._keep = every, keep
-        self._hang_after, self._origin = hang_after, origin
+        self._load, self._worker = worker.load, worker.to_send()
+        self._gpus, self._address, self._modules, self._hang_after = gpus, address, tuple(modules), hang_after
         self._sent: dict[Any, _Sent] = {}  # by the reference of the task
         self._data: dict[str, Any] = {}  # fingerprint -> reference, the last used one last
         self._faults: dict[str, list[str]] = {}
@@ -112,7 +100,7 @@ class RayEngine:
         """
         supply = Pull(cells)
         self._stopping, self._sent, self._data, self._faults, self._dead_nodes = False, {}, {}, {}, {}
-        with connected(self._address, self._modules) as self._ray, Token(self._checkpoints) as self._token:
+        with connected(self._address, self._modules) as self._ray, Token(self._worker.checkpoints) as self._token:
             self._versions = versions()
             self._begin_board()
             try:
@@ -141,7 +129,7 @@ class RayEngine:
         )
         self._board = self._ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._task = self._ray.remote(train_cell).options(
-            num_cpus=self._threads, num_gpus=self._gpus, max_retries=0, name="adma"
+            num_cpus=self._worker.threads, num_gpus=self._gpus, max_retries=0, name="adma"
         )
 
     # -- what is sent ------------------------------------------------------------------------------------------
@@ -154,8 +142,7 @@ class RayEngine:
             yield Finished(with_faults(CellResult(cell, FAILED, words(error)), self._faults.pop(cell.key, [])))
             return
         order = Order(
-            cell, attempt, self._threads, self._device, self._checkpoints, self._token.name,
-            self._every, self._keep, self._hang_after, self._versions, self._modules, self._origin,
+            cell, attempt, self._worker, self._token.name, self._hang_after, self._versions, self._modules
         )  # fmt: skip
         self._sent[self._task.remote(order, data, self._board)] = _Sent(cell, attempt)
 
@@ -191,7 +178,7 @@ class RayEngine:
                 continue  # of a node that was taken for dead
             if note.kind == "began":
                 where, sees = note.value
-                warn_if_blind(self._blind, where, sees, self._checkpoints)
+                warn_if_blind(self._blind, where, sees, self._worker.checkpoints)
                 yield Began(sent.cell, where)
             elif note.kind == "epoch":
                 yield Reached(sent.cell, *note.value)

@@ -26,9 +26,8 @@ import numpy as np
 from adma.bench.data import Dataset
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Line, Order, Token, carry_out, versions, warn_if_blind
-from adma.bench.engines.work import HANG_SECONDS, Load, with_faults, words
+from adma.bench.engines.work import HANG_SECONDS, Worker, with_faults, words
 from adma.bench.errors import BenchError
-from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 from adma.bench.whole import write_whole
@@ -71,43 +70,34 @@ class SlurmEngine:
     """Trains cells as jobs of a Slurm cluster.
 
     Args:
-        load: gives a cell its data set; called where the command runs, once for a fingerprint.
+        worker: what trains a cell there; its data are loaded where the command runs, once for a fingerprint.
         folder: where jobs and this process meet; on a file system that all nodes share.
         jobs: jobs at once, those that wait in the queue included.
-        threads, device: of each training.
         gpus: GPUs of each job.
         options: of sbatch, such as {"partition": "gpu", "time": "120"}; "cluster": "local" tries it without Slurm.
         modules: the user's own, to be imported first.
-        checkpoints, every, keep, hang_after, origin: as `LocalEngine`.
+        hang_after: seconds without a sign of life after which a job ends itself.
 
     Raises:
-        BenchError: submitit or Slurm is not there, or an option is wrong.
+        BenchError: submitit or Slurm is not there, an option is wrong, or the worker trains on several devices.
     """
 
     def __init__(
         self,
-        load: Load,
+        worker: Worker,
         folder: Path,
         *,
         jobs: int,
-        threads: int = 1,
-        device: str = "cpu",
         gpus: int = 0,
         options: Mapping[str, str],
         modules: Iterable[str] = (),
-        checkpoints: Root | None = None,
-        every: float | None = None,
-        keep: bool = False,
         hang_after: float = HANG_SECONDS,
-        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.jobs = jobs
-        self._load, self._threads, self._device = load, threads, device
+        self._load, self._worker = worker.load, worker.to_send()
         self._folder = folder.absolute() / "slurm"
-        self._checkpoints = checkpoints.absolute() if isinstance(checkpoints, Path) else checkpoints
-        self._every, self._keep, self._hang_after, self._modules = every, keep, hang_after, tuple(modules)
-        self._origin = origin
-        self._executor = executor(self._folder, threads, gpus, options)
+        self._hang_after, self._modules = hang_after, tuple(modules)
+        self._executor = executor(self._folder, worker.threads, gpus, options)
         self._sent: list[_Sent] = []
         self._past: dict[str, _Past] = {}
         self._blind: set[str] = set()
@@ -133,7 +123,7 @@ class SlurmEngine:
         """
         supply = Pull(cells)
         self._stopping, self._sent, self._past = False, [], {}
-        with Token(self._checkpoints) as self._token:
+        with Token(self._worker.checkpoints) as self._token:
             try:
                 while True:
                     while not self._stopping and len(self._sent) < self.jobs:
@@ -158,10 +148,7 @@ class SlurmEngine:
             yield Began(cell)
             yield Finished(CellResult(cell, FAILED, words(error)))
             return
-        order = Order(
-            cell, attempt, self._threads, self._device, self._checkpoints, self._token.name, self._every, self._keep,
-            self._hang_after, versions(), self._modules, self._origin,
-        )  # fmt: skip
+        order = Order(cell, attempt, self._worker, self._token.name, self._hang_after, versions(), self._modules)
         log = self._folder / f"{cell.key}-{attempt}.log"
         for path in (log, log.with_suffix(".stop")):
             path.unlink(missing_ok=True)
@@ -214,7 +201,7 @@ class SlurmEngine:
             if kind == "began":
                 where, sees = value
                 sent.began = True
-                warn_if_blind(self._blind, where, sees, self._checkpoints)
+                warn_if_blind(self._blind, where, sees, self._worker.checkpoints)
                 yield Began(sent.cell, where)
             elif kind == "epoch":
                 sent.reached = value[0]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adma.bench.data import Dataset
+from adma.bench.errors import BenchError
 from adma.bench.files import Root
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
@@ -29,12 +32,13 @@ class Worker:
     """Trains cells one after the other, with the data of the last one kept.
 
     Args:
-        load: gives a cell its data set; called once for all cells in a row that have the same fingerprint.
+        load: gives a cell its data set (`loading.Loader`, or anything picklable); called once for all cells in a row
+            that have the same fingerprint.
         threads: of the arithmetic.
-        device: where to train.
+        device: where to train; on Ray, "cuda" is the GPU that Ray gives.
         checkpoints: the results folder, or its URL, whose checkpoints are written and gone on from; None: none.
-        every: seconds from one checkpoint to the next.
-        keep: whether a cell's last state stays.
+        every: seconds from one checkpoint to the next; None: as `checkpoint` has it.
+        keep: whether a cell's last state stays when it is done.
         origin: what started the run; it goes into every result's `env`.
         devices: how many processes train a cell together, each on a device of its own (`crew`).
     """
@@ -43,20 +47,47 @@ class Worker:
         self,
         load: Load,
         *,
-        threads: int,
+        threads: int = 1,
         device: str = "cpu",
         checkpoints: Root | None = None,
         every: float | None = None,
-        keep: bool = True,
+        keep: bool = False,
         origin: Mapping[str, Any] | None = None,
         devices: int = 1,
     ) -> None:
-        self._load, self._threads, self._device, self._devices = load, threads, device, devices
-        self._checkpoints, self._every, self._keep = checkpoints, every, keep
+        self.load, self.threads, self.checkpoints = load, threads, checkpoints
+        self._device, self._devices = device, devices
+        self._every, self._keep = every, keep
         self._origin = dict(origin or {})
         self._dataset: Dataset | None = None
         self._held = ""  # its fingerprint
         self._crew: Crew | None = None
+
+    def to_send(self) -> Worker:
+        """This worker as it goes to another machine: without what gives the data.
+
+        Raises:
+            BenchError: several devices were to train a cell.
+        """
+        if self._devices != 1:
+            raise BenchError(f"devices={self._devices}: on a cluster a cell trains on one device")
+        sent = copy(self)
+        sent.load = _no_data
+        if isinstance(self.checkpoints, Path):
+            sent.checkpoints = self.checkpoints.absolute()  # a node has another current folder
+        return sent
+
+    def there(self, dataset: Dataset, *, sees: bool) -> Worker:
+        """A worker that was sent, with its data.
+
+        Args:
+            sees: whether the folder of its checkpoints is seen there; else it keeps none.
+        """
+        there = copy(self)
+        there.load = lambda cell: dataset
+        if not sees:
+            there.checkpoints = None
+        return there
 
     def train(
         self, cell: Cell, on_epoch: Callable[[int, Any], None], pulse: Callable[[], bool] = lambda: False
@@ -79,10 +110,10 @@ class Worker:
             from adma.bench.checkpoint import EVERY_SECONDS, Keeper
             from adma.bench.train import StoppedError
 
-            torch.set_num_threads(self._threads)
-            if self._checkpoints is not None:
+            torch.set_num_threads(self.threads)
+            if self.checkpoints is not None:
                 every = EVERY_SECONDS if self._every is None else self._every
-                keeper = Keeper(self._checkpoints, cell, self._device, every=every, keep=self._keep)
+                keeper = Keeper(self.checkpoints, cell, self._device, every=every, keep=self._keep)
             pieces = 1
             while True:
                 try:
@@ -127,9 +158,9 @@ class Worker:
             return train(cell, dataset, device=self._device, pieces=pieces, **watched)
         from adma.bench.engines.crew import Crew
 
-        crew, self._crew = self._crew or Crew(self._devices, self._device, self._threads), None
+        crew, self._crew = self._crew or Crew(self._devices, self._device, self.threads), None
         try:
-            result = crew.train(cell, dataset, self._load, pieces=pieces, **watched)
+            result = crew.train(cell, dataset, self.load, pieces=pieces, **watched)
         except StoppedError:
             self._crew = crew
             raise
@@ -139,9 +170,13 @@ class Worker:
     def _data(self, cell: Cell) -> Dataset:
         if self._dataset is None or self._held != cell.setting.data_hash:
             self._dataset, self._held = None, ""  # frees the memory first
-            self._dataset = self._load(cell)
+            self._dataset = self.load(cell)
             self._held = cell.setting.data_hash
         return self._dataset
+
+
+def _no_data(cell: Cell) -> Dataset:
+    raise AssertionError("a worker that was sent is given its data")
 
 
 def with_faults(result: CellResult, faults: Sequence[str]) -> CellResult:
