@@ -73,6 +73,8 @@ CLASSICS = [
     "sce:alpha=6,beta=0.1,clip=-9.21",
     "nce_rce:alpha=1,beta=1",
     "nce_rce:alpha=10,beta=0.1",
+    "semantic:strength=0.5",
+    "semantic:strength=0.05,constraint=at_most_2",
 ]
 # those that have posteriors
 CLASSICS_MAPPED = [s for s in CLASSICS if s.split(":")[0] in ("mse", "bi_tempered", "sce")]

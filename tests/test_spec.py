@@ -59,7 +59,7 @@ def test_one_loss_has_one_text_however_it_is_written(loss):
 
 def test_all_built_in_losses_are_known_and_have_a_default():
     names = ["cce", "adma", "gce", "mae", "focal", "poly1", "taylor", "agce", "aue", "aexp"]
-    names += ["mse", "squared_hinge", "bi_tempered", "smoothed_cce", "sce", "nce_rce"]
+    names += ["mse", "squared_hinge", "bi_tempered", "smoothed_cce", "sce", "nce_rce", "semantic", "l_softmax"]
     assert list(known())[: len(names)] == names
     for name in names:
         assert parse(name) == known()[name]()

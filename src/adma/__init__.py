@@ -8,12 +8,12 @@
 torch.Size([8, 10])
 """
 
-from adma import flex, functional
+from adma import constraints, flex, functional
 from adma.spec import parse, register
 from adma.torch import *  # noqa: F403
 from adma.torch import __all__ as _torch_names
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "flex", "functional", "parse", "register"]
+__all__ = ["__version__", "constraints", "flex", "functional", "parse", "register"]
 __all__ += _torch_names

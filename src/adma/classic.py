@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adma import _check
+from adma import _check, constraints
 from adma.family import LINEAR, NOT_STEEP, Loss, Poly1, Range
 
 
@@ -180,3 +180,65 @@ class ActivePassive(_Reversed):
             "nce_rce is lowest in the limit that puts everything on the most probable class, whatever the other "
             "posteriors, so they cannot be recovered"
         )
+
+
+@dataclass(frozen=True)
+class SemanticCrossEntropy(Classic):
+    """Cross-entropy and semantic loss, `t + strength * -log P(constraint)` (Xu et al. 2018, Sec. 4).
+
+    The constraint is on the classes as independent labels, true with probability `sigmoid(z_j)`; with "exactly_one" it
+    says that a sample has one class. t is of the softmax of the same logits.
+
+    Args:
+        strength: of the semantic loss, in [0, inf). Published: 0.0005 to 0.05.
+        constraint: "exactly_one", "at_most_2", ..., or a name that `adma.constraints.register` knows.
+    """
+
+    strength: float = 0.05
+    constraint: str = "exactly_one"
+    name: ClassVar[str] = "semantic"
+    aliases: ClassVar[tuple[str, ...]] = ("semantic_cce",)
+    space: ClassVar[Mapping[str, Range]] = {"strength": Range(0.0005, 5.0, log=True)}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strength", _check.real("strength", self.strength, low=0))
+        constraints.check_name(self.constraint)
+
+    @property
+    def no_posterior(self) -> str:
+        return (
+            "semantic adds to cross-entropy a loss of the sigmoids, so its minimiser is neither the softmax's nor the "
+            "sigmoids' posterior"
+        )
+
+
+@dataclass(frozen=True)
+class LargeMarginSoftmax(Classic):
+    """Large-margin softmax, L-Softmax (Liu, Wen, Yu & Yang 2016): cross-entropy with an angular margin.
+
+    It is no function of the logits: it needs the last layer's weight and input, too. Its module is attached to that
+    layer, `adma.LargeMarginSoftmaxLoss(margin=2).attach(layer)`.
+
+    Args:
+        margin: m, a whole number from 1 (cross-entropy) to 8. Published: 2 to 4.
+        lam: lambda >= 0 eases the margin; 0 is the whole of it.
+    """
+
+    margin: int = 2
+    lam: float = 0.0
+    name: ClassVar[str] = "l_softmax"
+    aliases: ClassVar[tuple[str, ...]] = ("large_margin_softmax",)
+    space: ClassVar[Mapping[str, Range]] = {
+        "margin": Range(1, 4, whole=True),
+        "lam": Range(0.0, 100.0, optional=True),
+    }
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "margin", _check.whole("margin", self.margin, low=1, high=8))
+        object.__setattr__(self, "lam", _check.real("lam", self.lam, low=0))
+
+    @property
+    def no_posterior(self) -> str:
+        if self.margin == 1:
+            return ""
+        return "l_softmax asks the true class for a margin, so the softmax of the plain logits is no posterior"

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from adma import constraints
 from adma.classic import (
     ActivePassive,
     BiTempered,
     MeanSquaredError,
+    SemanticCrossEntropy,
     SmoothedCrossEntropy,
     SquaredHinge,
     SymmetricCrossEntropy,
@@ -83,7 +85,12 @@ def loss(
     hard = np.asarray(target).ndim != np.asarray(logits).ndim
     sample = (w * _canonical(logits, target, ignore_index, 0.0)[1]).sum(1)  # a row's weight, before smoothing
     with np.errstate(invalid="ignore"):
-        rows = _rows(member, t, y, w, sample)
+        if isinstance(member, SemanticCrossEntropy):
+            rule = constraints.named(member.constraint, z.shape[1])
+            rows = _rows(CrossEntropy(), t, y, sample[:, None], sample)
+            rows = rows - sample * member.strength * rule.log_probability(np.moveaxis(z, 1, 0))
+        else:
+            rows = _rows(member, t, y, w, sample)
     rows = np.where(valid, rows, 0.0)
     if reduction == "none":
         return rows[0] if unbatched else rows

@@ -229,5 +229,7 @@ for _loss in (
     classic.SmoothedCrossEntropy,
     classic.SymmetricCrossEntropy,
     classic.ActivePassive,
+    classic.SemanticCrossEntropy,
+    classic.LargeMarginSoftmax,
 ):
     register(_loss)

@@ -6,7 +6,7 @@ import torch
 import adma
 from adma import spec
 
-SPECS = list(spec.known())
+SPECS = [name for name in spec.known() if name != "l_softmax"]  # which has a layer, see test_large_margin.py
 
 
 @pytest.mark.parametrize("loss", SPECS)

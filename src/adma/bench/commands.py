@@ -75,7 +75,7 @@ def compare(options: argparse.Namespace) -> int:
     rope = _rope(options.rope, MEASURE)
     if steps is not None and len(losses) < 2:
         raise BenchError("--until-decided: there is no loss to hold against the baseline; name a second --loss")
-    check_model(setting.model, dataset.sample_shape, dataset.num_classes)
+    check_model(setting.model, dataset.sample_shape, dataset.num_classes, losses)
     machine = machine_of(options, len(study.cells()))
     until = "" if steps is None else "-until-decided"
     root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"

@@ -42,7 +42,9 @@ def seconds_per_cell(
             torch.manual_seed(0)
             model = build_model(setting.model, sample_shape, num_classes).to(device)
             optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
-            loss_fn = Shaping(loss).loss_fn
+            shaping = Shaping(loss)
+            shaping.attach(model)
+            loss_fn = shaping.loss_fn
             vary = augment.parse(setting.augment)
             size = min(setting.batch_size, sizes["train"])
             x = torch.randn(size, *sample_shape, device=device)

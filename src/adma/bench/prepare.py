@@ -104,7 +104,7 @@ def _with_data(
     for task in tasks:
         try:
             study, sizes, notes = make_study(task, dataset, protocol=protocol, grid=grid)
-            check_model(study.setting.model, dataset.sample_shape, dataset.num_classes)
+            check_model(study.setting.model, dataset.sample_shape, dataset.num_classes, study.losses)
             seconds = seconds_per_cell(
                 study.setting, study.losses[0], sizes, dataset.sample_shape, dataset.num_classes, device=device,
                 threads=threads,

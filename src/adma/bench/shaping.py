@@ -44,6 +44,11 @@ class Shaping:
         """Whether the shape stays as it is."""
         return not self._flexible.learned and not self._flexible.scheduled
 
+    def attach(self, model: nn.Module) -> None:
+        """Let a loss that looks at the last layer of its network see it."""
+        if isinstance(self.loss_fn, adma.LargeMarginSoftmaxLoss):
+            self.loss_fn.attach(model)
+
     def begin(
         self,
         model: nn.Module,
@@ -67,6 +72,7 @@ class Shaping:
             seed: of their order.
         """
         self._steps_per_epoch = steps_per_epoch
+        self.attach(model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             schedules: dict[str, Any] = dict(self._flexible.scheduled)

@@ -100,7 +100,8 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     dataset = source()
     study, sizes, notes = make_study(Task(dataset.name, dataset.name, "", {**given, "losses": ("cce",)}), dataset)
     setting = study.setting
-    check_model(setting.model, dataset.sample_shape, dataset.num_classes)
+    named = [template.spec(template.defaults) for template in templates]
+    check_model(setting.model, dataset.sample_shape, dataset.num_classes, named)
     shared = {k: v for k, v in asdict(setting).items() if k not in ("lr", "data")}
     rules = Rules(tuple(range(options.seeds)), options.seed, options.round, pruner, shared)
     settings = {**rules.config(), "lr": asdict(lr_range) if lr_range else lr}

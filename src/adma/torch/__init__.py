@@ -4,12 +4,14 @@ from adma.torch.classic import (
     ActivePassiveLoss,
     BiTemperedLoss,
     MeanSquaredErrorLoss,
+    SemanticCrossEntropyLoss,
     SmoothedCrossEntropyLoss,
     SquaredHingeLoss,
     SymmetricCrossEntropyLoss,
 )
 from adma.torch.distributed import GlobalMean
 from adma.torch.flexible import BinaryFlexibleLoss, FlexibleLoss
+from adma.torch.large_margin import LargeMarginSoftmaxLoss
 from adma.torch.linear_checks import LinearLossOptions
 from adma.torch.linear_modules import (
     LinearAdmaLoss,
@@ -47,6 +49,7 @@ from adma.torch.modules import (
     Poly1Loss,
     TaylorCrossEntropyLoss,
 )
+from adma.torch.semantic import SemanticLoss
 
 __all__ = [
     "ActivePassiveLoss",
@@ -71,6 +74,7 @@ __all__ = [
     "FocalLoss",
     "GeneralizedCrossEntropyLoss",
     "GlobalMean",
+    "LargeMarginSoftmaxLoss",
     "LinearAdmaLoss",
     "LinearAsymmetricExponentialLoss",
     "LinearAsymmetricGeneralizedCrossEntropyLoss",
@@ -86,6 +90,8 @@ __all__ = [
     "MeanAbsoluteErrorLoss",
     "MeanSquaredErrorLoss",
     "Poly1Loss",
+    "SemanticCrossEntropyLoss",
+    "SemanticLoss",
     "SmoothedCrossEntropyLoss",
     "SquaredHingeLoss",
     "SymmetricCrossEntropyLoss",

@@ -23,6 +23,7 @@ from adma.torch.engine import DenseLoss, Head, dense_loss, flexible_loss
 from adma.torch.flexible import CallLoss, Named, Shape
 from adma.torch.kernels import terms
 from adma.torch.posterior import class_nll, normalised, posterior
+from adma.torch.semantic import constraint_of, rule_rows
 
 
 def classic_loss(
@@ -54,6 +55,8 @@ def classic_loss(
             CrossEntropy(), input, target, weight, size_average, ignore_index, reduce, reduction, smoothing,
             from_probabilities=from_probabilities, inplace=inplace,
         )  # fmt: skip
+    if from_probabilities and isinstance(loss, classic.SemanticCrossEntropy):
+        raise ValueError("from_probabilities has no meaning for semantic: the labels' probabilities are of the logits")
     return dense_loss(
         _rows(loss), _head(loss), input, target, weight, size_average, ignore_index, reduce, reduction,
         label_smoothing, from_probabilities, inplace,
@@ -61,6 +64,8 @@ def classic_loss(
 
 
 def _head(loss: classic.Classic) -> Head:
+    if isinstance(loss, classic.SemanticCrossEntropy):
+        return _as_they_are
     if isinstance(loss, classic.BiTempered):
         t2 = loss.t2
         return lambda z: tempered_nll(z, t2)
@@ -79,7 +84,20 @@ def _rows(loss: classic.Classic) -> DenseLoss:
         forward = _cross_entropy if isinstance(loss, classic.SymmetricCrossEntropy) else _normalised_cross_entropy
         alpha, beta, clip = loss.alpha, loss.beta, loss.clip
         return lambda t, y: alpha * forward(t, y) + beta * _reverse_cross_entropy(t, y, clip)
+    if isinstance(loss, classic.SemanticCrossEntropy):
+        strength, name = loss.strength, loss.constraint
+
+        def rows(z: Tensor, y: Tensor) -> Tensor:
+            rule = constraint_of(name, z.shape[1])
+            semantic = rule_rows(z.movedim(1, 0), rule, exactly_one=name == "exactly_one")
+            return _cross_entropy(terms.nll_all(z), y.to(semantic.dtype)) + strength * semantic
+
+        return rows
     raise TypeError(f"no rows are known for {loss!r}")
+
+
+def _as_they_are(z: Tensor) -> Tensor:
+    return z.to(terms.row_dtype(z.device))
 
 
 def tempered_nll(z: Tensor, t2: float) -> Tensor:
@@ -309,3 +327,16 @@ class ActivePassiveLoss(ClassicLoss):
     alpha = Shape[float]()
     beta = Shape[float]()
     clip = Shape[float]()
+
+
+class SemanticCrossEntropyLoss(ClassicLoss):
+    """Cross-entropy and semantic loss, `t + strength * -log P(constraint)` (Xu et al. 2018); see `SemanticLoss`.
+
+    Args:
+        strength: of the semantic loss, in [0, inf).
+        constraint: on the classes as independent labels: "exactly_one", "at_most_2", ..., or a registered name.
+    """
+
+    kind = classic.SemanticCrossEntropy
+    strength = Shape[float]()
+    constraint = Shape[str]()

@@ -27,9 +27,11 @@ from adma.torch.binary import binary_flexible_loss
 from adma.torch.classic import classic_loss
 from adma.torch.engine import flexible_loss
 from adma.torch.flexible import with_shape
+from adma.torch.large_margin import large_margin_logits
 from adma.torch.linear import linear_flexible_loss
 from adma.torch.linear_checks import LinearLossOptions
 from adma.torch.posterior import binary_posterior, posterior
+from adma.torch.semantic import semantic_loss
 
 __all__ = [
     "active_passive_loss",
@@ -54,6 +56,7 @@ __all__ = [
     "flexible_loss",
     "focal_loss",
     "generalized_cross_entropy",
+    "large_margin_logits",
     "linear_adma_loss",
     "linear_asymmetric_exponential_loss",
     "linear_asymmetric_generalized_cross_entropy",
@@ -69,6 +72,8 @@ __all__ = [
     "mean_squared_error",
     "poly1_loss",
     "posterior",
+    "semantic_cross_entropy",
+    "semantic_loss",
     "smoothed_cross_entropy",
     "squared_hinge",
     "symmetric_cross_entropy",
@@ -241,6 +246,7 @@ bi_tempered_loss = _multiclass("bi_tempered_loss", classic.BiTempered)
 smoothed_cross_entropy = _multiclass("smoothed_cross_entropy", classic.SmoothedCrossEntropy)
 symmetric_cross_entropy = _multiclass("symmetric_cross_entropy", classic.SymmetricCrossEntropy)
 active_passive_loss = _multiclass("active_passive_loss", classic.ActivePassive)
+semantic_cross_entropy = _multiclass("semantic_cross_entropy", classic.SemanticCrossEntropy)
 
 binary_cross_entropy = _binary("binary_cross_entropy", family.CrossEntropy)
 binary_adma_loss = _binary("binary_adma_loss", family.Adma)

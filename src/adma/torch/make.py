@@ -9,7 +9,7 @@ from torch import nn
 
 from adma.family import Loss, Member
 from adma.spec import parse
-from adma.torch import classic, modules
+from adma.torch import classic, large_margin, modules
 from adma.torch.flexible import BinaryFlexibleLoss, BinaryMemberLoss, FlexibleLoss, MemberLoss, Named
 
 
@@ -20,7 +20,11 @@ def _by_kind(module: ModuleType, base: type[Named]) -> dict[type[Loss], type[Nam
 
 
 # a member registered from outside has no class of its own: it becomes a FlexibleLoss
-_MULTICLASS = {**_by_kind(modules, MemberLoss), **_by_kind(classic, classic.ClassicLoss)}
+_MULTICLASS = {
+    **_by_kind(modules, MemberLoss),
+    **_by_kind(classic, classic.ClassicLoss),
+    **_by_kind(large_margin, classic.ClassicLoss),
+}
 _BINARY = _by_kind(modules, BinaryMemberLoss)
 
 

@@ -146,6 +146,7 @@ def test_the_paste_line_of_an_unknown_loss_is_valid_python():
 @pytest.mark.parametrize("name", sorted(known()))
 def test_every_paste_line_runs_after_import_adma(name):
     spec = {"adma": "adma:a=0.3,base=2.0,normalize=true", "gce": "gce:q=0.4"}.get(name, name)
-    scope: dict = {"adma": adma}
+    model = torch.nn.Linear(4, 3)
+    scope: dict = {"adma": adma, "model": model}
     exec(paste_line(spec), scope)
-    assert scope["loss_fn"](torch.zeros(2, 3), torch.tensor([0, 2])).isfinite()
+    assert scope["loss_fn"](model(torch.zeros(2, 4)), torch.tensor([0, 2])).isfinite()

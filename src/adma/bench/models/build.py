@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from adma.bench.importing import current_folder_importable, find_function, is_fu
 from adma.bench.models.convnet import ConvNetOptions, convnet
 from adma.bench.models.mlp import MLP, MLPOptions
 from adma.bench.models.resnet import ResNet34, ResNet34Options
+from adma.classic import LargeMarginSoftmax
+from adma.flex.spec import parse
+from adma.torch.large_margin import last_linear
 
 _KNOWN: dict[str, type[Any]] = {"convnet": ConvNetOptions, "mlp": MLPOptions, "resnet34": ResNet34Options}
 BUILT_IN = tuple(_KNOWN)
@@ -65,12 +69,15 @@ def build_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> n
     return ResNet34(channels, num_classes, (height, width), weights=options.weights, top=options.top, size=options.size)
 
 
-def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> None:
+def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int, losses: Iterable[str] = ()) -> None:
     """Build once and pass two empty samples through, so that a misfit is told before anything trains.
 
+    Args:
+        losses: that the network is to be trained with, by their specs.
+
     Raises:
-        BenchError: as `build_model`, or the network has nothing to train, fails on such samples, or gives another
-            shape than (N, classes).
+        BenchError: as `build_model`, or the network has nothing to train, fails on such samples, gives another
+            shape than (N, classes), or has no last layer for a loss that looks at it.
     """
     with torch.random.fork_rng():
         model = build_model(name, sample_shape, num_classes).eval()
@@ -85,6 +92,12 @@ def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int) -> N
         raise BenchError(f"--model {name}: for 2 samples it must give logits (2, {num_classes}), got {shape}")
     if not any(p.requires_grad for p in model.parameters()):
         raise BenchError(f"--model {name}: it has no parameter to train; set requires_grad on some")
+    for loss in losses:
+        if isinstance(parse(loss).loss, LargeMarginSoftmax):
+            try:
+                last_linear(model, num_classes)
+            except ValueError as error:
+                raise BenchError(f"--loss {loss} with --model {name}: {error}") from error
 
 
 def _parse(text: str) -> tuple[str, Any]:

@@ -15,6 +15,7 @@ from adma.bench.report.text import printable
 from adma.bench.report.verdict_words import verdict_heading, verdict_lines
 from adma.bench.shaping import known_here
 from adma.bench.statistics import Comparison, Estimate, percent
+from adma.classic import LargeMarginSoftmax
 from adma.spec import format_spec
 
 _MODULES = {
@@ -34,6 +35,8 @@ _MODULES = {
     "smoothed_cce": "SmoothedCrossEntropyLoss",
     "sce": "SymmetricCrossEntropyLoss",
     "nce_rce": "ActivePassiveLoss",
+    "semantic": "SemanticCrossEntropyLoss",
+    "l_softmax": "LargeMarginSoftmaxLoss",
 }
 
 
@@ -56,6 +59,7 @@ def paste_line(spec: str) -> str:
             or (loss.name, f.name) == ("adma", "a")
         ]
         line = f"loss_fn = adma.{_MODULES[loss.name]}({', '.join(arguments)})"
+        line += ".attach(model)" if isinstance(loss, LargeMarginSoftmax) else ""
     else:
         line = _by_spec(spec if flexible.fixed else format_spec(loss))
     if flexible.scheduled:
