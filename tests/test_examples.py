@@ -19,7 +19,7 @@ SHAPES = {  # what it needs, and a after each epoch
 
 
 def test_every_example_has_a_test():
-    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head"}
+    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head", "boosting"}
 
 
 def ran(name: str) -> str:
@@ -67,3 +67,14 @@ def test_token_weighting_raises_the_probability_and_cross_entropy_keeps_the_nats
     assert plain[0] < flexible[0] < weighted[0]
     assert plain[1] < flexible[1] < weighted[1]
     assert all(run[2] > 20 for run in (plain, flexible, weighted))  # the commonest character is 16% of the text
+
+
+@pytest.mark.slow
+def test_boosting_stands_false_labels_better_with_a_bounded_loss():
+    if importlib.util.find_spec("lightgbm") is None:
+        pytest.skip("lightgbm is not installed: examples/boosting.py WAS NOT RUN")
+    rows = dict(re.findall(r"^([\w:.=-]+) +([\d. ]+)$", ran("boosting"), re.MULTILINE))
+    mean = {name: sum(map(float, row.split())) / 3 for name, row in rows.items()}
+    assert set(mean) == {"built-in", "cce", "adma:a=0.26", "adma:a=0.5", "gce:q=0.7"}
+    assert abs(mean["cce"] - mean["built-in"]) < 0.02
+    assert mean["adma:a=0.5"] > mean["built-in"] + 0.005

@@ -140,8 +140,8 @@ def binary_loss(
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
     positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
     with np.errstate(invalid="ignore"):
-        on = np.where(y == 0, 0.0, positive * member.psi(_softplus(-z), np))
-        off = np.where(y == 1, 0.0, (1 - y) * member.psi(_softplus(z), np))
+        on = np.where(y == 0, 0.0, positive * member.psi(softplus(-z), np))
+        off = np.where(y == 1, 0.0, (1 - y) * member.psi(softplus(z), np))
     rows = (on + off) * (1.0 if weight is None else np.asarray(weight))
     if reduction == "none":
         return rows
@@ -152,8 +152,8 @@ def binary_gradient(member: Member, logits: Any, target: Any, *, weight: Any = N
     """The gradient in the logits of `binary_loss` with reduction "sum"."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
     positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
-    on = -positive * member.slope(_softplus(-z), np) * np.exp(-_softplus(z))
-    off = (1 - y) * member.slope(_softplus(z), np) * np.exp(-_softplus(-z))
+    on = -positive * member.slope(softplus(-z), np) * np.exp(-softplus(z))
+    off = (1 - y) * member.slope(softplus(z), np) * np.exp(-softplus(-z))
     return (on + off) * (1.0 if weight is None else np.asarray(weight))
 
 
@@ -270,5 +270,6 @@ def _normalised(t: Array) -> Array:
     return np.where(impossible, 1.0, finite / np.where(total == 0, 1.0, total))
 
 
-def _softplus(z: Array) -> Array:
+def softplus(z: Array) -> Array:
+    """`log(1 + exp(z))`, exact at both ends."""
     return np.log1p(np.exp(-np.abs(z))) + np.maximum(z, 0.0)
