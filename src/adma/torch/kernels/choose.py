@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from adma.torch.kernels import native, triton
 from adma.torch.kernels.native import dense as native_dense
-from adma.torch.kernels.program import member_of, parameters
+from adma.torch.kernels.program import constant_in_a_graph, member_of, parameters
 from adma.torch.kernels.terms import Shape
 
 
@@ -82,6 +81,8 @@ def _in_a_graph(z: Tensor, shape: Shape) -> Choice:
 
     When a parameter changes, torch.compile makes a graph for any value of it, and that has plain operators.
     """
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # imports sympy, which takes long
+
     if torch.compiler.is_exporting():
         return Choice("composed", "an exported graph is to run anywhere")
     if in_dual_level() or _transforming_in_a_graph():
@@ -98,7 +99,7 @@ def _in_a_graph(z: Tensor, shape: Shape) -> Choice:
     return Choice(engine, reason)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_a_graph
 def in_a_graph(device: str, dtype: torch.dtype, kind: type, values: tuple[Any, ...]) -> tuple[str, str]:
     """The engine for a member of a kind with these parameters inside torch.compile, and why."""
     shape = member_of(kind, values)
@@ -110,7 +111,7 @@ def in_a_graph(device: str, dtype: torch.dtype, kind: type, values: tuple[Any, .
     return "triton" if by_triton else "native", "one operator of the compiled graph"
 
 
-@torch.compiler.assume_constant_result
+@constant_in_a_graph
 def _transforming_in_a_graph() -> bool:
     return transforming()
 

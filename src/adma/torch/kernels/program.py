@@ -21,7 +21,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -34,6 +34,15 @@ OPERATIONS = {
     "where": 3,
 }  # fmt: skip
 _LONGEST = 256
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def constant_in_a_graph(function: _F) -> _F:
+    """What `torch.compiler.assume_constant_result` does, which imports the compiler: as long as torch itself takes."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 class Instruction(NamedTuple):
@@ -298,11 +307,11 @@ def member_of(kind: type, values: tuple[Any, ...]) -> Any:
     return member
 
 
-@torch.compiler.assume_constant_result
+@constant_in_a_graph
 def _formula_of(kind: type, values: tuple[Any, ...]) -> tuple[str, tuple[float, ...]]:
     return _formula(member_of(kind, values))
 
 
-@torch.compiler.assume_constant_result
+@constant_in_a_graph
 def _field_names(kind: type) -> tuple[str, ...] | None:
     return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else None
