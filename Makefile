@@ -37,8 +37,12 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# files of tests side by side, on as many cores as one gigabyte and a half of memory each is no burden for
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+THREADS := $(shell $(PYTHON) -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
+
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # make bench: speed on the CPU against torch and what else is installed; tables and a plot in benchmarks/results
 bench: setup
