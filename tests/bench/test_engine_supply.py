@@ -42,8 +42,8 @@ def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
     engine = LocalEngine(Worker(digits), jobs=2)
     start = engine._start
 
-    def counted() -> object:
-        connection, process = start()
+    def counted(device: str) -> object:
+        connection, process = start(device)
         processes.add(process)
         return connection, process
 

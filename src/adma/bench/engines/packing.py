@@ -100,14 +100,12 @@ class Packing:
 
     Args:
         devices: of this machine that trainings may use.
-        most: that run at once, on all of them.
         meter: of their memory.
-        measured: False: `most` are admitted whatever they need, and only the backing off is left.
+        measured: False: all are admitted, whatever they need, and only the backing off is left.
         caution: how far measurements are believed.
     """
 
     devices: Sequence[str]
-    most: int
     meter: Meter
     measured: bool = True
     caution: Caution = field(default_factory=Caution)
@@ -123,14 +121,12 @@ class Packing:
         """Where a training begins now; None if it has to wait. With nothing running none has to.
 
         Args:
-            held: device -> bytes that a process without work, which the training would get, holds there.
+            held: device -> bytes of the allocator of a process without work there, which the training would get.
         """
-        if len(self._running) >= self.most:
-            return None
         alone = self._short.get(name, 0) >= _TRIES
         for device in sorted(self.devices, key=lambda one: len(self._on(one))):  # as many on each as can be
             there = self._on(device)
-            mine = (held or {}).get(device, 0)
+            mine = held[device] + self._context(device) if held and device in held else 0
             if there and (alone or not self._room(device, kind, mine)):
                 continue
             for other in there:
@@ -151,7 +147,7 @@ class Packing:
         if whole and not running.beside:  # the driver saw all that came with it, and perhaps others' work
             context = max(self.caution.context, running.before - reading.free - reading.now)
             device.context = context if device.context is None else min(device.context, context)
-        context = self.caution.context if device.context is None else device.context
+        context = self._context(running.device)
         running.held = reading.now + context
         if whole or running.kind in self._needs:
             self._needs[running.kind] = max(self._needs.get(running.kind, 0), reading.peak + context)
@@ -185,6 +181,10 @@ class Packing:
         """The device of a training, and how many run there beside it."""
         device = self._running[name].device
         return device, len(self._on(device)) - 1
+
+    def _context(self, device: str) -> int:
+        known = self._devices[device].context
+        return self.caution.context if known is None else known
 
     def _on(self, device: str) -> list[_Running]:
         return [running for running in self._running.values() if running.device == device]

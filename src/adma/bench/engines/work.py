@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 Load = Callable[[Cell], Dataset]
 HANG_SECONDS = 1800.0  # without a sign of life, after which a training is taken for hung
 PIECES = 2  # of a step's batch, after memory ran out
+_HALF = "; trained with half the batch at a time and the gradients added up"
+
+
+class NoMemoryError(Exception):
+    """Memory ran out in a training that may have others beside it on its device."""
 
 
 class LostError(Exception):
@@ -55,8 +60,8 @@ class Worker:
         origin: Mapping[str, Any] | None = None,
         devices: int = 1,
     ) -> None:
-        self.load, self.threads, self.checkpoints = load, threads, checkpoints
-        self._device, self._devices = device, devices
+        self.load, self.threads, self.device, self.checkpoints = load, threads, device, checkpoints
+        self._devices = devices
         self._every, self._keep = every, keep
         self._origin = dict(origin or {})
         self._dataset: Dataset | None = None
@@ -89,8 +94,20 @@ class Worker:
             there.checkpoints = None
         return there
 
+    def on(self, device: str) -> Worker:
+        """The same on another device."""
+        there = copy(self)
+        there.device = device
+        return there
+
     def train(
-        self, cell: Cell, on_epoch: Callable[[int, Any], None], pulse: Callable[[], bool] = lambda: False
+        self,
+        cell: Cell,
+        on_epoch: Callable[[int, Any], None],
+        pulse: Callable[[], bool] = lambda: False,
+        *,
+        beside: bool = False,
+        half: str = "",
     ) -> CellResult | None:
         """A cell's result, "failed" with the reason if anything went wrong; None if it was asked to stop.
 
@@ -99,9 +116,14 @@ class Worker:
 
         Args:
             on_epoch, pulse: as `train.train`.
+            beside: others may train on its device, so that memory that runs out is no fault of the cell's.
+            half: why it is trained with half the batch at a time from the start.
+
+        Raises:
+            NoMemoryError: memory ran out, with `beside` and the whole batch.
         """
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
-        faults: list[str] = []
+        faults = [half + _HALF] if half else []
         lost: list[str] = []
         keeper = None
         try:
@@ -111,10 +133,12 @@ class Worker:
             from adma.bench.train import StoppedError
 
             torch.set_num_threads(self.threads)
+            if self.device.startswith("cuda:"):
+                torch.cuda.set_device(self.device)  # for what a network of the user's calls "cuda"
             if self.checkpoints is not None:
                 every = EVERY_SECONDS if self._every is None else self._every
-                keeper = Keeper(self.checkpoints, cell, self._device, every=every, keep=self._keep)
-            pieces = 1
+                keeper = Keeper(self.checkpoints, cell, self.device, every=every, keep=self._keep)
+            pieces = PIECES if half else 1
             while True:
                 try:
                     result = self._train(cell, pieces, keeper=keeper, on_epoch=on_epoch, pulse=pulse)
@@ -134,13 +158,15 @@ class Worker:
                     if pieces == PIECES:
                         result = CellResult(cell, FAILED, f"{words(error)}; also with half the batch at a time")
                         break
-                    faults.append(f"{words(error)}; trained with half the batch at a time and the gradients added up")
+                    if beside:
+                        raise NoMemoryError(words(error)) from error
+                    faults.append(words(error) + _HALF)
                     pieces = PIECES
-                if self._device.startswith("cuda"):
+                if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
         except BaseException as error:  # a failed cell is a result; the study goes on
-            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
-                raise  # nobody listens any more
+            if isinstance(error, (BrokenPipeError, ConnectionResetError, NoMemoryError)):
+                raise  # nobody listens any more; or it is another's to decide
             result = CellResult(cell, FAILED, words(error))
         faults += [] if keeper is None else keeper.notes
         return replace(result, env={**result.env, **self._origin, **({"faults": faults} if faults else {})})
@@ -155,10 +181,10 @@ class Worker:
 
         dataset = self._data(cell)
         if self._devices == 1:
-            return train(cell, dataset, device=self._device, pieces=pieces, **watched)
+            return train(cell, dataset, device=self.device, pieces=pieces, **watched)
         from adma.bench.engines.crew import Crew
 
-        crew, self._crew = self._crew or Crew(self._devices, self._device, self.threads), None
+        crew, self._crew = self._crew or Crew(self._devices, self.device, self.threads), None
         try:
             result = crew.train(cell, dataset, self.load, pieces=pieces, **watched)
         except StoppedError:
@@ -199,4 +225,5 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return "allocate" in str(error) and "memory" in str(error)  # on a CPU torch says it in a RuntimeError
+    text = str(error).lower()  # else torch says it in a RuntimeError: of the CPU, of the driver, of cuBLAS
+    return ("allocate" in text and "memory" in text) or "out of memory" in text or "alloc_failed" in text
