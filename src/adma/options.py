@@ -350,8 +350,15 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--import", dest="modules", action="append", default=[], metavar="MODULE",
         help="a module that registers losses of your own",
     )  # fmt: skip
-    add("--jobs", type=_positive, metavar="N", help="trainings at once (default: one a core, at most 8)")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: cuda if there is one)")
+    add(
+        "--jobs", type=_jobs, metavar="N",
+        help="trainings at once, or auto: one a core, at most 8; on GPUs as many as their memory was measured to hold, "
+        "at most 8 on each and one a core (default: auto)",
+    )  # fmt: skip
+    add(
+        "--device", default="auto",
+        help="cpu, cuda (all GPUs of this machine), cuda:1, mps (default: cuda if there is one)",
+    )  # fmt: skip
     add(
         "--log", action="append", default=[], choices=("tensorboard", "mlflow", "wandb"),
         help="tell this program's client every epoch, too; again for more",
@@ -440,6 +447,10 @@ def _number(text: str, kind: type, test: Any, words: str) -> Any:
     if value is None or not test(value):
         raise argparse.ArgumentTypeError(f"must be {words}, got {text!r}")
     return value
+
+
+def _jobs(text: str) -> int | None:
+    return None if text == "auto" else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
+from adma.bench.engines.local import LocalEngine
+from adma.bench.folder import Folder
+from adma.bench.machine import machine_of
 from adma.cli import main
+from adma.options import parser
 
 COMPARE = ["compare", "digits", "--epochs", "1", "--seeds", "1"]
 
@@ -42,3 +48,34 @@ def test_a_cluster_that_does_not_answer_is_named(capsys: pytest.CaptureFixture[s
     error = capsys.readouterr().err
     assert f"no cluster to work with at {address} (" in error
     assert "refused" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "shared", "jobs", "sure", "words"),
+    [
+        ([], 1, ["cuda:0"], 6, 1, "as many at a time as the GPU has memory for, at most 6"),
+        (["--jobs", "auto"], 2, ["cuda:0", "cuda:1"], 6, 2, "as many at a time as the 2 GPUs have memory for, at most"),
+        (["--jobs", "3"], 2, ["cuda:0", "cuda:1"], 3, 3, "3 at a time"),
+        (["--device", "cuda:1"], 2, ["cuda:1"], 6, 1, "as many at a time as the GPU has"),
+        (["--device", "cpu"], 2, [], 6, 6, "6 at a time"),
+        (["--devices", "2"], 2, [], 1, 1, "1 at a time"),
+    ],
+)
+def test_trainings_are_spread_over_the_gpus_of_this_machine(
+    options: list[str], gpus: int, shared: list[str], jobs: int, sure: int, words: str,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("adma.bench.machine.usable_device", lambda name: "cuda" if name == "auto" else name)
+    monkeypatch.setattr("adma.bench.environment.cores", lambda: 6)
+    given = parser().parse_args([*COMPARE, *options])
+    given.command_line = "adma compare"
+    machine = machine_of(given, 20)
+    assert (list(machine.shared), machine.jobs, machine.sure_jobs) == (shared, jobs, sure)
+    assert machine.at_a_time.startswith(words)
+    engine = machine.engine(lambda cell: None, Folder(tmp_path))  # type: ignore[arg-type, return-value]
+    assert isinstance(engine, LocalEngine)
+    assert (engine._packing is not None) == bool(shared)
+    if engine._packing is not None:
+        assert engine._packing.measured == ("3" not in options)

@@ -97,7 +97,7 @@ def compare(options: argparse.Namespace) -> int:
             f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {dataset.num_classes} classes; "
             f"train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}\n"
             f"{len(losses)} losses x {options.seeds} seeds{_more(steps)}, {setting.epochs} epochs of {setting.model} "
-            f"with {setting.optimizer}, {machine.jobs} at a time; results in {store}"
+            f"with {setting.optimizer}, {machine.at_a_time}; results in {store}"
         )
     )
     for note in (*dataset.notes, *notes):

@@ -37,17 +37,25 @@ def usable_device(name: str) -> str:
     return name
 
 
-def jobs_and_threads(jobs: int | None, device: str, cells: int, devices: int = 1) -> tuple[int, int]:
-    """How many trainings at once (by default one a core, at most 8; one on a GPU), and the threads of each process.
+def jobs_and_threads(jobs: int | None, device: str, cells: int, devices: int = 1, gpus: int = 0) -> tuple[int, int]:
+    """How many trainings at once, at most, and the threads of each process.
+
+    By default one a core, at most 8, and on GPUs at most 8 on each, as their memory allows; one on another device.
 
     Args:
         jobs: as asked for.
         device: of each process.
         cells: as many trainings as there can be at once, at most.
         devices: processes of each training.
+        gpus: that trainings are spread over.
     """
     cores = environment.cores()
-    jobs = min(jobs or (max(1, min(cores, 8) // devices) if device == "cpu" else 1), max(1, cells))
+    if jobs is None:
+        if gpus:
+            jobs = max(gpus, min(cores, 8 * gpus))
+        else:
+            jobs = max(1, min(cores, 8) // devices) if device == "cpu" else 1
+    jobs = min(jobs, max(1, cells))
     return jobs, max(1, cores // (jobs * devices))
 
 

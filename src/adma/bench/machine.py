@@ -12,7 +12,9 @@ import torch
 from adma.bench import environment
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, jobs_and_threads, usable_device
 from adma.bench.engines import Engine, torchrun
+from adma.bench.engines.cuda import CudaMeter
 from adma.bench.engines.local import LocalEngine
+from adma.bench.engines.packing import Packing
 from adma.bench.engines.work import Load, Worker
 from adma.bench.errors import BenchError
 from adma.bench.run import Conduct, OutOfTimeError
@@ -36,7 +38,7 @@ class Machine:
 
     kind: of the engine: "local", "ray" or "slurm".
     device: of each training.
-    jobs: trainings at once.
+    jobs: trainings at once; with `measured` at most.
     threads: of each process's arithmetic.
     every, keep: as `Worker` has them.
     hang_after: as `LocalEngine` has it.
@@ -46,6 +48,8 @@ class Machine:
     address: of the Ray cluster.
     slurm: options of sbatch.
     modules: the user's own, to be imported first.
+    shared: GPUs of this machine that trainings are spread over.
+    measured: whether as many train on each as its memory allows, else `jobs` of them whatever they need.
     """
 
     kind: str
@@ -61,6 +65,8 @@ class Machine:
     address: str | None = None
     modules: tuple[str, ...] = ()
     slurm: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+    measured: bool = False
 
     def engine(self, load: Load, store: Store) -> Engine:
         """The engine that trains cells of a store."""
@@ -82,7 +88,21 @@ class Machine:
                 worker, jobs=self.jobs, gpus=self.gpus, address=self.address, modules=self.modules,
                 hang_after=self.hang_after,
             )  # fmt: skip
-        return LocalEngine(worker, jobs=self.jobs, hang_after=self.hang_after)
+        packing = Packing(self.shared, CudaMeter(), measured=self.measured) if self.shared else None
+        return LocalEngine(worker, jobs=self.jobs, hang_after=self.hang_after, packing=packing)
+
+    @property
+    def sure_jobs(self) -> int:
+        """Trainings at once that can be counted on."""
+        return min(self.jobs, len(self.shared)) if self.measured else self.jobs
+
+    @property
+    def at_a_time(self) -> str:
+        """How many trainings at once, in words."""
+        if not self.measured or self.jobs == 1:
+            return f"{self.jobs} at a time"
+        where = "the GPU has" if len(self.shared) == 1 else f"the {len(self.shared)} GPUs have"
+        return f"as many at a time as {where} memory for, at most {self.jobs}"
 
     @property
     def device_here(self) -> str:
@@ -109,8 +129,11 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
     if options.engine == LOCAL:
         device = usable_device(options.device)
         devices = _devices(options, device)
-        jobs, threads = jobs_and_threads(options.jobs, device, cells, devices)
-        return Machine(LOCAL, device, jobs, threads, *how, devices)
+        shared = _shared(device) if devices == 1 else ()
+        jobs, threads = jobs_and_threads(options.jobs, device, cells, devices, len(shared))
+        return Machine(
+            LOCAL, device, jobs, threads, *how, devices, shared=shared, measured=shared != () and not options.jobs
+        )
 
     if torchrun.size() > 1:
         raise BenchError(f"--engine {options.engine}: torchrun has started {torchrun.size()} processes; start one")
@@ -133,6 +156,13 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
     return Machine(
         RAY, "cuda" if gpus else "cpu", jobs, threads, *how, gpus=gpus, address=options.address, modules=modules
     )  # fmt: skip
+
+
+def _shared(device: str) -> tuple[str, ...]:
+    """The GPUs of this machine that a device's name stands for: "cuda" for all."""
+    if device == "cuda":
+        return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count()))
+    return (device,) if device.startswith("cuda") else ()
 
 
 def _gpus(options: argparse.Namespace) -> float | None:

@@ -142,7 +142,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         for space in ready.spaces
     ]
     machine = machine_of(options, len(ledgers) * options.round * options.seeds)
-    console.print(Text(_plan(ready, dataset.name, sizes, machine.jobs, place)), soft_wrap=True)
+    console.print(Text(_plan(ready, dataset.name, sizes, machine.at_a_time, place)), soft_wrap=True)
     for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
     engine = machine.engine(Loader({dataset.fingerprint: source}), folder)
@@ -254,12 +254,12 @@ class _Trials:
         self._line.expect(cells, cells * self._ready.setting.epochs)
 
 
-def _plan(ready: _Search, data: str, sizes: Mapping[str, int], jobs: int, place: Place) -> str:
+def _plan(ready: _Search, data: str, sizes: Mapping[str, int], at_a_time: str, place: Place) -> str:
     """What will be done, before it is done: the same budget for every loss."""
     n, epochs = len(ready.rules.seeds), ready.setting.epochs
     lines = [
         f"{data}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; {ready.setting.model} with "
-        f"{ready.setting.optimizer}, {jobs} trainings at a time; trials in {place}, trainings in {ready.folder}"
+        f"{ready.setting.optimizer}, {at_a_time}; trials in {place}, trainings in {ready.folder}"
     ]
     for space in ready.spaces:
         ranges = ", ".join(f"{k} {r.low:g}..{r.high:g}{' log' if r.log else ''}" for k, r in space.ranges.items())

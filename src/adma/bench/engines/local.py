@@ -228,7 +228,7 @@ class LocalEngine:
         del self._busy[connection]
         connection.close()  # ends the process, which gives back all that it held
         busy.process.join()
-        beside = f"{others} others" if others else "others that have ended since"
+        beside = f"{others} other training{'s' * (others > 1)}" if others else "others that have ended since"
         reason = f"{reason}, on {device} beside {beside}: it waits until there is room"
         self._past.setdefault(busy.cell.key, _Past()).faults.append(reason)
         if self._stopping:

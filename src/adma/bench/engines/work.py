@@ -152,7 +152,7 @@ class Worker:
                         break
                     faults.append(str(error))
                     continue
-                except (MemoryError, RuntimeError) as error:
+                except Exception as error:
                     if not out_of_memory(error):
                         raise
                     if pieces == PIECES:
@@ -220,10 +220,13 @@ def words(error: BaseException) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
+    """Whether an error says that memory ran out, or what it came from: a network's function fails with our words."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    text = str(error).lower()  # else torch says it in a RuntimeError: of the CPU, of the driver, of cuBLAS
-    return ("allocate" in text and "memory" in text) or "out of memory" in text or "alloc_failed" in text
+    if isinstance(error, RuntimeError):  # of the CPU, of the driver, of cuBLAS
+        text = str(error).lower()
+        if ("allocate" in text and "memory" in text) or "out of memory" in text or "alloc_failed" in text:
+            return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
