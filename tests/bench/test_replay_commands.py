@@ -64,7 +64,9 @@ def test_a_users_own_study_runs_from_document_to_tables(tmp_path: Path) -> None:
     run = adma("run", "mine.yaml", "--out", "out", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "Does the activation matter?" in run.stdout
-    assert re.search(r"estimate: about .* with \d at a time", run.stdout)
+    assert re.search(
+        r"estimate: about .*: \d+ trainings.*, \d at a time \(measured: a few steps of each setting", run.stdout
+    )
     for words in ("digits, elu", "digits, relu", "focal:gamma=2"):
         assert words in run.stdout
     runs = lines(tmp_path / "out/mine-runs.csv")

@@ -15,14 +15,15 @@ from adma import __version__
 from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
-from adma.bench.folder import UNTIL_DECIDED, Results
+from adma.bench.estimate import Forecast, Part, announced
+from adma.bench.folder import UNTIL_DECIDED, Folder, Results
 from adma.bench.loading import Loader
-from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.machine import Machine, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
 from adma.bench.prepare import canonical_losses, describe, make_study
 from adma.bench.probabilities import probabilities
-from adma.bench.progress import display
+from adma.bench.progress import display, duration
 from adma.bench.report import figures
 from adma.bench.report.cells import is_fraction
 from adma.bench.report.html import write_report
@@ -30,9 +31,12 @@ from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
 from adma.bench.run import OutOfTimeError, run_cells
+from adma.bench.shaping import Shaping
 from adma.bench.statistics import BETTER, Comparison, summarise
 from adma.bench.statistics.summary import baseline_of
+from adma.bench.study import Study
 from adma.bench.studyfile import Task
+from adma.bench.supply import missing
 from adma.bench.until import Steps, run_until_decided
 
 _SETTINGS = (
@@ -102,6 +106,13 @@ def compare(options: argparse.Namespace) -> int:
     )
     for note in (*dataset.notes, *notes):
         console.print(Text(f"note: {note}", style="yellow" if note.startswith("WARNING") else ""), soft_wrap=True)
+    if missing(whole.cells(), store):
+        words = partial(_forecast, whole, steps, store, machine, options.budget)
+        line = announced(
+            setting, losses[0], sizes, dataset.sample_shape, dataset.num_classes, words, device=machine.device_here,
+            threads=machine.threads,
+        )  # fmt: skip
+        console.print(Text(line), soft_wrap=True)
     engine = machine.engine(Loader({dataset.fingerprint: source}), store)
     conduct = conduct_of(options)
     try:
@@ -179,6 +190,22 @@ def _steps(options: argparse.Namespace) -> Steps | None:
     if given:
         raise BenchError(f"--{next(iter(given)).replace('_', '-')} has a use only with --until-decided")
     return None
+
+
+def _forecast(
+    study: Study, steps: Steps | None, store: Folder, machine: Machine, budget: float | None, seconds: float
+) -> str:
+    """How long it will take; with --until-decided for all seeds that may run, and for those that are sure to."""
+    part = Part(len(missing(study.cells(), store)), study.setting.epochs, seconds)
+    forecast, unknown = Forecast([part], machine.sure_jobs), machine.unknown
+    if any(Shaping(loss).learns for loss in study.losses):
+        unknown.append("a loss that is learned takes longer")
+    if steps is None:
+        return forecast.line(budget=budget, unknown=unknown)
+    first = missing(replace(study, seeds=study.seeds[: steps.start]).cells(), store)
+    sure = Forecast([replace(part, trainings=len(first))], machine.sure_jobs)
+    most = f"about {duration(sure.seconds)} if {steps.start} seeds decide" if first else "it ends when all is decided"
+    return forecast.line(budget=budget, most=most, unknown=unknown)
 
 
 def _more(steps: Steps | None) -> str:

@@ -1,10 +1,12 @@
-"""How long a study will take, from a few timed steps of each setting on this machine."""
+"""How long trainings will take, from a few timed steps of each setting on this machine; the same for every command."""
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -13,9 +15,74 @@ from adma.bench.engines.work import out_of_memory
 from adma.bench.errors import BenchError
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
+from adma.bench.progress import duration
 from adma.bench.shaping import Shaping
 from adma.bench.study import Setting
 from adma.bench.train import EVAL_BATCH
+
+_ENOUGH = 0.3  # seconds of timed steps that say enough
+_LONG = 1.0  # seconds after which no further step is timed
+_SHARE = 0.01  # of a training that its timing may take, where that is less
+_SPARE = 1.2  # a budget that is so many times the estimate is likely to be enough
+
+
+@dataclass(frozen=True)
+class Part:
+    """Trainings of one setting that are to come: how many, and the epochs and the seconds of each."""
+
+    trainings: int
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How long all that is to come will take, `jobs` trainings at a time."""
+
+    parts: Sequence[Part]
+    jobs: int
+
+    @property
+    def seconds(self) -> float:
+        there = [part for part in self.parts if part.trainings]
+        longest = max((part.seconds for part in there), default=0.0)
+        return max(longest, sum(part.trainings * part.seconds for part in there) / self.jobs)
+
+    @property
+    def work(self) -> str:
+        """The trainings in words."""
+        trainings = sum(part.trainings for part in self.parts)
+        each = {part.epochs for part in self.parts if part.trainings}
+        epochs = sum(part.trainings * part.epochs for part in self.parts)
+        named = _counted(trainings, "training")
+        return (
+            f"{named} x {_counted(each.pop(), 'epoch')}" if len(each) == 1 else f"{named}, {_counted(epochs, 'epoch')}"
+        )
+
+    def line(self, *, budget: float | None = None, most: str = "", unknown: Sequence[str] = ()) -> str:
+        """What is said before a start.
+
+        Args:
+            budget: seconds that are given.
+            most: why it can take less, if it can.
+            unknown: what else the estimate cannot know.
+        """
+        notes = ["measured: a few steps of each setting", *unknown, *([most] if most else [])]
+        words = (
+            f"estimate: {'at most ' if most else ''}about {duration(self.seconds)}: {self.work}, {self.jobs} at a time"
+        )
+        words += f" ({'; '.join(notes)})"
+        return words if budget is None else f"{words}; {self._with(budget, bool(most))}"
+
+    def _with(self, budget: float, most: bool) -> str:
+        given = f"--budget {duration(budget)}"
+        if self.seconds * _SPARE <= budget:
+            return f"{given} is likely to be enough"
+        if self.seconds <= budget:
+            return f"{given} may just be enough"
+        if most:
+            return f"{given} may be too short; the same command goes on from there"
+        return f"{given} is enough for about {budget / self.seconds:.0%} of it; the same command goes on from there"
 
 
 def seconds_per_cell(
@@ -40,30 +107,7 @@ def seconds_per_cell(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = build_model(setting.model, sample_shape, num_classes).to(device)
-            optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
-            shaping = Shaping(loss)
-            shaping.attach(model)
-            loss_fn = shaping.loss_fn
-            vary = augment.parse(setting.augment)
-            size = min(setting.batch_size, sizes["train"])
-            x = torch.randn(size, *sample_shape, device=device)
-            y = torch.randint(num_classes, (size,), device=device)
-
-            def train_step() -> None:
-                inputs = x if vary is None else vary(x, vary.draws(size, 0).to(device))
-                optimizer.zero_grad(set_to_none=True)
-                loss_fn(model.train()(inputs), y).backward()
-                optimizer.step()
-
-            held_out = torch.randn(EVAL_BATCH, *sample_shape, device=device)
-
-            @torch.no_grad()
-            def eval_step() -> None:
-                model.eval()(held_out)
-
-            step = _timed(train_step, device)
-            evaluation = _timed(eval_step, device)
+            return _measure(setting, loss, sizes, sample_shape, num_classes, device)
     except (RuntimeError, MemoryError) as error:
         raise BenchError(
             f"a trial step of {setting.model} with {loss} in batches of {min(setting.batch_size, sizes['train'])} "
@@ -71,28 +115,78 @@ def seconds_per_cell(
         ) from error
     finally:
         torch.set_num_threads(before)
-    measured = (sizes["val"] + sizes["test"]) / EVAL_BATCH
-    return setting.epochs * (sizes["train"] / size * step + measured * evaluation)
+        if device.startswith("cuda"):  # the memory is for those that train
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
-def _timed(step: Callable[[], None], device: str) -> float:
-    """Seconds a call: the median of at least 3 calls and 0.3 seconds, after a first one that warms up.
+def announced(
+    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int,
+    words: Callable[[float], str], *, device: str, threads: int,
+) -> str:  # fmt: skip
+    """What is said of the time before a start: `words` of a training's seconds, or why there is no estimate."""
+    try:
+        seconds = seconds_per_cell(setting, loss, sizes, sample_shape, num_classes, device=device, threads=threads)
+    except BenchError as error:
+        return f"no estimate: {error}"
+    return words(seconds)
 
-    Fewer would measure what else the machine is doing, where a step takes a few milliseconds.
+
+def _measure(
+    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, device: str
+) -> float:
+    model = build_model(setting.model, sample_shape, num_classes).to(device)
+    optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
+    shaping = Shaping(loss)
+    shaping.attach(model)
+    loss_fn = shaping.loss_fn
+    vary = augment.parse(setting.augment)
+    size = min(setting.batch_size, sizes["train"])
+    x = torch.randn(size, *sample_shape, device=device)
+    y = torch.randint(num_classes, (size,), device=device)
+
+    def train_step() -> None:
+        inputs = x if vary is None else vary(x, vary.draws(size, 0).to(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss_fn(model.train()(inputs), y).backward()
+        optimizer.step()
+
+    held_out = torch.randn(EVAL_BATCH, *sample_shape, device=device)
+
+    @torch.no_grad()
+    def eval_step() -> None:
+        model.eval()(held_out)
+
+    steps = setting.epochs * sizes["train"] / size
+    evaluations = setting.epochs * (sizes["val"] + sizes["test"]) / EVAL_BATCH
+    return steps * _timed(train_step, device, steps) + evaluations * _timed(eval_step, device, evaluations)
+
+
+def _timed(step: Callable[[], None], device: str, count: float) -> float:
+    """Seconds a call: the median of calls after a first one that warms up.
+
+    Of three at least, and until they have taken 0.3 seconds, as fewer would measure what else the machine is doing; but
+    not when they have taken a hundredth of the `count` calls to come. After a second no further one is made.
     """
     times: list[float] = []
     _finished(step, device)
-    while len(times) < 3 or sum(times) < 0.3:
+    while True:
         started = time.perf_counter()
         _finished(step, device)
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        spent, each = sum(times), statistics.median(times)
+        if spent >= _LONG or (len(times) >= 3 and spent >= min(_ENOUGH, _SHARE * count * each)):
+            return each
 
 
 def _finished(step: Callable[[], None], device: str) -> None:
     step()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _in_words(error: RuntimeError | MemoryError) -> str:

@@ -105,6 +105,18 @@ class Machine:
         return f"as many at a time as {where} memory for, at most {self.jobs}"
 
     @property
+    def unknown(self) -> list[str]:
+        """What an estimate from steps of one process on this machine cannot know."""
+        notes = []
+        if self.kind != LOCAL:
+            notes.append("on this machine, not on a node")
+        if self.measured and self.jobs > self.sure_jobs:
+            notes.append("less where a GPU has memory for more")
+        if self.devices > 1:
+            notes.append(f"by one process, not by {self.devices} together")
+        return notes
+
+    @property
     def device_here(self) -> str:
         """Where steps are timed for an estimate: as the cells are trained, if this machine has such a device."""
         return self.device if self.kind == LOCAL or torch.cuda.is_available() else "cpu"

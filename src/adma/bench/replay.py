@@ -16,9 +16,10 @@ from adma.bench import paper
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, console_for
 from adma.bench.data.known import KNOWN
 from adma.bench.errors import BenchError
+from adma.bench.estimate import Forecast, Part
 from adma.bench.files import Root, is_url
 from adma.bench.folder import Folder
-from adma.bench.machine import conduct_of, ending, machine_of
+from adma.bench.machine import Machine, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.outcome import Outcome, plain, publish, publish_printed
 from adma.bench.prepare import Prepared, Readiness, Where, check_task, prepare
@@ -122,7 +123,7 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, place: Root, 
     plan = Plan(name, tuple(p.entry for p in ready.ready))
     store = folder_at(place)
     root = store.root
-    _announce(console, ready, store, machine.jobs)
+    _announce(console, ready, store, machine, options.budget)
     if options.estimate:
         return 1 if len(ready.ready) < len(ready.items) else 0
     about = {
@@ -168,9 +169,9 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, place: Root, 
     return 1 if failed or len(ready.ready) < len(ready.items) else 0
 
 
-def _announce(console: Console, ready: Readiness, store: Folder, jobs: int) -> None:
+def _announce(console: Console, ready: Readiness, store: Folder, machine: Machine, budget: float | None) -> None:
     """What is about to run, how much is done, and how long the rest will take."""
-    total = 0.0
+    parts: list[Part] = []
     counted: set[str] = set()
     for item in ready.items:
         if not isinstance(item, Prepared):
@@ -180,7 +181,7 @@ def _announce(console: Console, ready: Readiness, store: Folder, jobs: int) -> N
         todo = {cell.key for cell in missing(study.cells(), store)} - counted
         counted |= todo
         left = len(todo)
-        total += left * item.cell_seconds
+        parts.append(Part(left, study.setting.epochs, item.cell_seconds))
         sizes: dict[str, int] = item.about["sizes"]
         words = f"{item.entry.name}: train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}; "
         words += f"{len(study.losses)} losses x {len(study.seeds)} seeds, {study.setting.epochs} epochs; "
@@ -188,10 +189,9 @@ def _announce(console: Console, ready: Readiness, store: Folder, jobs: int) -> N
         console.print(Text(words))
         for note in item.about["notes"]:
             console.print(Text(f"  note: {note}", style="yellow" if note.startswith("WARNING") else ""))
-    if total:
-        console.print(
-            Text(f"estimate: about {duration(total / jobs)} with {jobs} at a time, from timed steps of each setting")
-        )
+    if any(part.trainings for part in parts):
+        forecast = Forecast(parts, machine.sure_jobs)
+        console.print(Text(forecast.line(budget=budget, unknown=machine.unknown)), soft_wrap=True)
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,13 @@ from adma.bench.console import console_for, file_name
 from adma.bench.data.catalog import load
 from adma.bench.engines import Engine
 from adma.bench.errors import BenchError
+from adma.bench.estimate import Forecast, Part, announced
 from adma.bench.files import is_url
 from adma.bench.folder import Folder
 from adma.bench.importing import import_modules
 from adma.bench.lease import Leases
 from adma.bench.loading import Loader
-from adma.bench.machine import command_of, conduct_of, ending, machine_of
+from adma.bench.machine import Machine, command_of, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
 from adma.bench.prepare import describe, make_study
@@ -44,7 +45,7 @@ from adma.bench.search.storage import Place, open_storage
 from adma.bench.search.trials import Trial
 from adma.bench.study import Cell, Setting, digest
 from adma.bench.studyfile import Task
-from adma.bench.supply import Supply
+from adma.bench.supply import Supply, missing
 from adma.bench.whole import write_whole
 
 DEFAULT_LOSSES = ("cce", "adma")
@@ -145,6 +146,14 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     console.print(Text(_plan(ready, dataset.name, sizes, machine.at_a_time, place)), soft_wrap=True)
     for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
+    part = Part(_to_come(ready, ledgers), setting.epochs, 0.0)
+    if part.trainings:
+        words = partial(_forecast, part, machine, options.budget, pruner)
+        line = announced(
+            setting, "cce", sizes, dataset.sample_shape, dataset.num_classes, words, device=machine.device_here,
+            threads=machine.threads,
+        )  # fmt: skip
+        console.print(Text(line), soft_wrap=True)
     engine = machine.engine(Loader({dataset.fingerprint: source}), folder)
     try:
         _run(ready, ledgers, engine, conduct_of(options))
@@ -225,11 +234,7 @@ class _Trials:
         for cell in self._driver.cells():
             self._expect(self._driver.waiting + len(ledgers) * len(ready.final_seeds))
             yield cell
-        winners = [
-            cell
-            for ledger in ledgers
-            for cell in final_cells(ready.setting, ledger.space, ledger.trials().values(), ready.final_seeds)
-        ]
+        winners = _winners(ready, ledgers)
         self._now = supply = Supply(
             winners, ready.folder, self._leases, self._line.say, take_over=self._conduct.take_over
         )  # fmt: skip
@@ -273,6 +278,29 @@ def _plan(ready: _Search, data: str, sizes: Mapping[str, int], at_a_time: str, p
         f"loss with {len(ready.final_seeds)} fresh seeds, and test"
     )
     return "\n".join(lines)
+
+
+def _to_come(ready: _Search, ledgers: Sequence[Ledger]) -> int:
+    """Trainings that are still to come, if no trial is pruned and no two points are the same."""
+    trials = sum(ledger.budget - ledger.settled() for ledger in ledgers)
+    if trials:
+        return trials * len(ready.rules.seeds) + len(ledgers) * len(ready.final_seeds)
+    return len(missing(_winners(ready, ledgers), ready.folder))
+
+
+def _winners(ready: _Search, ledgers: Sequence[Ledger]) -> list[Cell]:
+    """The cells of each loss's winner, with fresh seeds."""
+    return [
+        cell
+        for ledger in ledgers
+        for cell in final_cells(ready.setting, ledger.space, ledger.trials().values(), ready.final_seeds)
+    ]
+
+
+def _forecast(part: Part, machine: Machine, budget: float | None, pruner: str, seconds: float) -> str:
+    forecast = Forecast([replace(part, seconds=seconds)], machine.sure_jobs)
+    most = "" if pruner == "none" else "trials that are pruned take less"
+    return forecast.line(budget=budget, most=most, unknown=machine.unknown)
 
 
 def _show(console: Console, outcome: Outcome, folder: Folder) -> None:
