@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hanging
 import numpy as np
 import pytest
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Event, Finished, Reached, Retried, Stopped
+from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped
 from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
-from adma.bench.result import DONE, CellResult
+from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Cell, Setting
 from adma.cli import main
 
@@ -104,6 +106,55 @@ def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None
     rows = [event.row for event in events if isinstance(event, Reached) and event.cell == cells[0]]
     assert rows[-1]["val_accuracy"] == found[cells[0].key].epochs["val_accuracy"][-1]
     assert not list(tmp_path.glob("checkpoints/.seen-*"))
+
+
+def test_a_process_that_is_killed_is_replaced_and_its_cell_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    one = cell(0, epochs=60)
+    engine = RayEngine(Worker(digits, checkpoints=tmp_path, every=0.1), jobs=1, address=cluster.address)
+    events: list[Event] = []
+    where = ""
+    for event in engine.run([one]):
+        events.append(event)
+        if isinstance(event, Began) and not where:
+            where = event.worker
+        if isinstance(event, Reached) and event.epoch == 3 and not any(isinstance(e, Retried) for e in events):
+            os.kill(int(where.rpartition(" ")[2]), signal.SIGKILL)
+    (retried,) = {event for event in events if isinstance(event, Retried)}
+    found = results(events)[one.key]
+    assert found.env["resumed_at"] > [1, 0]
+    assert found.env["faults"] == [retried.reason]
+    assert_same(found, results(list(LocalEngine(Worker(digits), jobs=1).run([one])))[one.key])
+
+
+def test_a_training_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_more(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cell hangs again and has failed; the other one hangs so that its process cannot end itself, and then not."""
+    hanging.write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("adma.bench.engines.ray._GRACE", 5.0)
+    __import__(hanging.MODULE)
+    twice, once = (cell(0, model=f"{hanging.MODULE}:{way}") for way in ("hangs", "locked"))
+    second = cluster.add_node(num_cpus=1)
+    try:
+        engine = RayEngine(Worker(digits), jobs=2, address=cluster.address, hang_after=15)
+        events = list(engine.run([twice, once]))
+    finally:
+        cluster.remove_node(second)
+        del sys.modules[hanging.MODULE]
+    found = results(events)
+    retried = {event.cell.key: event.reason for event in events if isinstance(event, Retried)}
+    assert len([event for event in events if isinstance(event, Retried)]) == 2
+    assert "no sign of life" in retried[once.key]
+    assert "no sign of life" in retried[twice.key]
+    assert f"{hanging.MODULE}.py" in retried[twice.key]  # the line where it hung
+    assert found[twice.key].status == FAILED
+    assert f"{hanging.MODULE}.py" in found[twice.key].reason
+    assert found[twice.key].reason.endswith("it was lost 2 times")
+    assert found[twice.key].env["faults"] == [retried[twice.key]]
+    assert found[once.key].status == DONE, found[once.key].reason
+    assert found[once.key].env["faults"] == [retried[once.key]]
 
 
 def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp_path: Path) -> None:

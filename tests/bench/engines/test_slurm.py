@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hanging
 import numpy as np
 import pytest
 
@@ -29,6 +31,7 @@ from adma.bench.engines.slurm import SlurmEngine, read_dataset, write_dataset
 from adma.bench.engines.work import Worker
 
 HERE = {"cluster": "local"}
+WAYS = ("hangs", "locked")
 
 
 def digits(cell: Cell) -> Dataset:
@@ -74,6 +77,30 @@ def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(found[key].epochs[name], column, err_msg=name)
         assert found[key].env["weights"] == theirs.env["weights"]
     assert not list(tmp_path.glob("slurm/data-*"))
+
+
+@pytest.mark.slow
+def test_a_job_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cell hangs again and has failed; the other one hangs so that not even its watch can run, and then not."""
+    hanging.write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    twice, once = (Cell(replace(cell(0).setting, model=f"{hanging.MODULE}:{way}"), "cce", 0) for way in WAYS)
+    engine = SlurmEngine(Worker(digits), tmp_path, jobs=2, options=HERE, hang_after=15)
+    events = list(engine.run([twice, once]))
+    found = results(events)
+    retried = {event.cell.key: event.reason for event in events if isinstance(event, Retried)}
+    assert len([event for event in events if isinstance(event, Retried)]) == 2
+    for key in (twice.key, once.key):
+        assert "no sign of life" in retried[key]
+        assert f"{hanging.MODULE}.py" in retried[key]  # the line where it hung
+    assert found[twice.key].status == FAILED
+    assert "no sign of life" in found[twice.key].reason
+    assert found[twice.key].reason.endswith("; the second time")
+    assert found[twice.key].env["faults"] == [retried[twice.key]]
+    assert found[once.key].status == DONE, found[once.key].reason
+    assert found[once.key].env["faults"] == [retried[once.key]]
 
 
 @pytest.mark.slow

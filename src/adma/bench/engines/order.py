@@ -124,6 +124,7 @@ class Line(ABC):
         return self.stop_asked()
 
     def __enter__(self) -> Line:
+        self._last = time.monotonic()  # what came before, such as importing torch, is no training
         self._watch.start()
         return self
 

@@ -3,14 +3,16 @@
     DIR/slurm/data-FINGERPRINT.npz   a data set, read by the jobs; gone in the end
     DIR/slurm/KEY-ATTEMPT.log        what a job says, a line of JSON a word
     DIR/slurm/KEY-ATTEMPT.stop       there: the job is to stop
+    DIR/slurm/KEY-ATTEMPT.stack      where a job was that hung so that it could not say it
     DIR/slurm/JOB/                   submitit's own files; those of a job that was lost stay, with its output
 
 A job that is lost (preempted, out of time, its node gone) is submitted again from its checkpoint, as long as it gets
-further each time.
+further each time; one that hung, once.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import json
 import shutil
@@ -34,6 +36,8 @@ from adma.bench.whole import write_whole
 
 LOCAL = "local"  # submitit's executor on this machine, to try it without a cluster
 _TRIES = 3  # of a job that is lost without having got further than the one before
+_HANGS = 2  # of a cell's jobs
+_GRACE = 10.0  # seconds after which a hung job that did not end itself is ended by the watch that needs no Python
 _LOOK = 1.0  # seconds between two looks at the logs
 _ASK = 2.0  # seconds between a job's looks whether it is to stop
 
@@ -59,10 +63,11 @@ class _Sent:
 
 @dataclass
 class _Past:
-    """What happened to a cell before: why it was lost, how often in vain, and how far it was."""
+    """What happened to a cell before: why it was lost, how often in vain, how often it hung, and how far it was."""
 
     faults: list[str] = field(default_factory=list)
     vain: int = 0
+    hung: int = 0
     reached: int = 0
 
 
@@ -150,8 +155,7 @@ class SlurmEngine:
             return
         order = Order(cell, attempt, self._worker, self._token.name, self._hang_after, versions(), self._modules)
         log = self._folder / f"{cell.key}-{attempt}.log"
-        for path in (log, log.with_suffix(".stop")):
-            path.unlink(missing_ok=True)
+        _remove(log)
         past = self._past.setdefault(cell.key, _Past())
         job = self._executor.submit(train_job, order, data, log)
         self._sent.append(_Sent(cell, attempt, job, log, reached=past.reached))
@@ -213,8 +217,8 @@ class SlurmEngine:
         import submitit
 
         self._sent.remove(sent)
-        for path in (sent.log, sent.log.with_suffix(".stop")):
-            path.unlink(missing_ok=True)
+        sent.reason = sent.reason or _stack_of(sent.log)
+        _remove(sent.log)
         past = self._past[sent.cell.key]
         try:
             result = sent.job.result()
@@ -237,12 +241,14 @@ class SlurmEngine:
         state = sent.job.state
         past.faults.append(sent.reason or f"job {sent.job.job_id} ended without a result ({state}): {_last(error)}")
         past.vain = 1 if sent.reached > past.reached else past.vain + 1
+        past.hung += bool(sent.reason)
         past.reached = sent.reached
-        if past.vain < _TRIES:
+        if past.vain < _TRIES and past.hung < _HANGS:
             yield Retried(sent.cell, past.faults[-1])
             yield from self._send(sent.cell, sent.attempt + 1)
         else:
-            reason = f"{past.faults[-1]}; {_TRIES} times at the same place"
+            often = "the second time" if past.hung == _HANGS else f"{_TRIES} times at the same place"
+            reason = f"{past.faults[-1]}; {often}"
             yield Finished(with_faults(CellResult(sent.cell, FAILED, reason), past.faults[:-1]))
 
     def _tidy(self) -> None:
@@ -303,8 +309,13 @@ class _FileLine(Line):
         super().__init__(order)
         self._log = log.open("a")
         self._stop = log.with_suffix(".stop")
+        self._stack = log.with_suffix(".stack").open("w")
         self._next = 0.0
         self._asked = False
+
+    def __enter__(self) -> Line:
+        self._alive()
+        return super().__enter__()
 
     def begin(self, where: str, checkpoints: bool) -> bool:
         self._say("began", (where, checkpoints))
@@ -321,14 +332,37 @@ class _FileLine(Line):
         if now >= self._next:
             self._next = now + _ASK
             self._asked = self._asked or self._stop.exists()
+            self._alive()
         return self._asked
 
     def close(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
         self._log.close()
+        self._stack.close()
+
+    def _alive(self) -> None:
+        """Put off the second watch, for a training that hangs with Python's lock in its hands: then no thread runs."""
+        silence = self._order.hang_after + _ASK + _GRACE
+        faulthandler.dump_traceback_later(silence, file=self._stack, exit=True)
 
     def _say(self, kind: str, value: Any) -> None:
         self._log.write(json.dumps([kind, value]) + "\n")
         self._log.flush()
+
+
+def _stack_of(log: Path) -> str:
+    """Why a job ended that could not say it; "" if its second watch did not end it."""
+    try:
+        stack = log.with_suffix(".stack").read_text().strip()
+    except OSError:
+        return ""
+    return stack and f"no sign of life: its process was ended; it was at\n{stack}"
+
+
+def _remove(log: Path) -> None:
+    """The files of an attempt."""
+    for suffix in (".log", ".stop", ".stack"):
+        log.with_suffix(suffix).unlink(missing_ok=True)
 
 
 # -- a data set as a file of arrays --------------------------------------------------------------------------------
