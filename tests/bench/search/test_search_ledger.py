@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import socket
 import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import optuna
@@ -147,6 +149,68 @@ def test_a_trial_of_another_machine_is_taken_over_only_when_asked_for(tmp_path: 
     taken = fakes.ledger(tmp_path, budget=2, take_over=True).claim()
     assert taken is not None
     assert taken.index == 0
+
+
+def hold(root: Path, url: str | None, claimed: Connection) -> None:
+    """Claim a trial on what seems another machine, and sit on it."""
+    socket.gethostname = lambda: "elsewhere"
+    trial = fakes.ledger(root, budget=1, url=url, beat=0.1).claim()
+    claimed.send((str(owner.me()), trial is not None))
+    time.sleep(1000)
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_trial_of_another_machine_is_free_when_the_beat_of_its_process_stands_still(
+    tmp_path: Path, kind: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'trials.db'}" if kind == "sqlite" else None
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, url, theirs))
+    process.start()
+    try:
+        assert ours.poll(120)
+        holder, claimed = ours.recv()
+        assert claimed
+        assert holder.startswith("elsewhere:")
+        one = fakes.ledger(tmp_path, budget=1, url=url, patience=3.0)
+        end = time.monotonic() + 7.0  # it is waited for as long as it beats
+        while time.monotonic() < end:
+            assert one.claim() is None
+            time.sleep(0.2)
+    finally:
+        process.kill()
+        process.join()
+    killed = time.monotonic()
+    taken = one.claim()
+    while taken is None and time.monotonic() < killed + 120:
+        time.sleep(0.2)
+        taken = one.claim()
+    assert taken is not None
+    assert time.monotonic() > killed + 3.0 - 0.2
+    assert [t.owner for t in fakes.trials_of(one)] == [str(owner.me())]
+    one.abandon(taken)
+
+
+def test_the_beat_of_a_search_ends_with_its_last_trial(tmp_path: Path) -> None:
+    one = fakes.ledger(tmp_path, budget=2, beat=0.05)
+    first, second = one.claim(), one.claim()
+    assert first is not None
+    assert second is not None
+
+    def beats() -> int:
+        return (tmp_path / storage_module.JOURNAL).read_text().count("beat of ")
+
+    one.abandon(first)
+    before, end = beats(), time.monotonic() + 60
+    while beats() < before + 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert beats() >= before + 3
+    one.complete(replace(second, state=COMPLETE, values={0: 0.5, 1: 0.5}))
+    while one._heart._thread is not None and time.monotonic() < end:
+        time.sleep(0.05)
+    after = beats()
+    time.sleep(0.5)
+    assert beats() == after
 
 
 def _rename_owner(root: Path, other: owner.Owner) -> None:

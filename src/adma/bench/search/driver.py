@@ -204,6 +204,4 @@ class Driver:
                 words = f"{ledger.space.template.name}, trial {trial.index}: run by {trial.owner}"
                 if trial.state == RUNNING and words not in self._said:
                     self._said.add(words)
-                    self._say(
-                        f"waiting for {words}; if that process is gone, stop and give the command with --take-over"
-                    )
+                    self._say(f"waiting for {words}; if that process is gone, its trial is free in a minute")

@@ -2,14 +2,18 @@
 
 Several processes may share a study. Optuna numbers what is added, atomically and in order, and that decides: of the
 trials of one index the one with the lowest number counts, unless it was abandoned; a process whose trial came second
-drops it. A trial that a dead process left running is told as failed, and its index is free again.
+drops it. A trial that a dead process left running is told as failed, and its index is free again. Whether a process of
+another machine lives is seen by its beat, a number in the study that it changes every few seconds while it runs a
+trial: one that has stood still for `PATIENCE` seconds, by the clock of whoever looks, is a dead one's.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from adma.bench import owner
 from adma.bench.errors import BenchError
+from adma.bench.lease import BEAT, PATIENCE
 from adma.bench.search import propose
 from adma.bench.search.space import Space
 from adma.bench.search.storage import Place, told
@@ -35,6 +40,7 @@ _STATES = {
 }
 # why a trial in the storage does not count: another process had its index first; its process ended before it
 SURPLUS, ABANDONED = "surplus", "abandoned"
+_COMING = -1  # the number of a trial that is being entered
 _HELD: set[str] = set()  # the claims of trials that this process is running, in all its ledgers
 
 
@@ -71,7 +77,9 @@ class Ledger:
         space: what is searched.
         rules: what else must agree.
         budget: how many trials; one is enough where nothing is searched.
-        take_over: whether trials that a process of another machine has been running so far are taken from it.
+        take_over: whether trials that a process of another machine has been running so far are taken from it at once.
+        beat: seconds between two beats of this process.
+        patience: see above; several beats.
 
     Raises:
         BenchError: the storage fails, or holds this study with other settings.
@@ -86,6 +94,9 @@ class Ledger:
         rules: Rules,
         budget: int,
         take_over: bool = False,
+        *,
+        beat: float = BEAT,
+        patience: float = PATIENCE,
     ) -> None:
         self.space, self.rules = space, rules
         self.budget = budget if space.ranges else 1
@@ -96,6 +107,9 @@ class Ledger:
         self._rounds: dict[int, list[dict[str, float]]] = {}
         self._read_at = -1.0
         self._trials: list[FrozenTrial] = []
+        self._heart = _Heart(beat)
+        self._patience = patience
+        self._seen: dict[str, tuple[int, float]] = {}  # owner -> its last beat, when that was first seen here
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with told(place):
             self._study = optuna.create_study(
@@ -190,18 +204,23 @@ class Ledger:
         params = self._params(index)
         attrs = {"index": index, "owner": str(owner.me()), "settings": self._mark, "claim": token}
         known = propose.distributions(self.space.ranges)
-        with told(self._place):
-            self._study.add_trial(
-                create_trial(state=TrialState.RUNNING, params=params, distributions=known, user_attrs=attrs)
-            )
-        self._read(fresh=True)
-        mine = next(t for t in self._trials if t.user_attrs.get("claim") == token)
-        first = self.trials()[index]
-        if first.number == mine.number:
-            _HELD.add(token)
-            return first
-        self._end(mine.number, TrialState.FAIL, SURPLUS)
-        return None
+        try:
+            with told(self._place):
+                self._heart.begin(self._study)
+                self._study.add_trial(
+                    create_trial(state=TrialState.RUNNING, params=params, distributions=known, user_attrs=attrs)
+                )
+            self._read(fresh=True)
+            mine = next(t for t in self._trials if t.user_attrs.get("claim") == token)
+            first = self.trials()[index]
+            if first.number == mine.number:
+                _HELD.add(token)
+                self._heart.hold(mine.number)
+                return first
+            self._end(mine.number, TrialState.FAIL, SURPLUS)
+            return None
+        finally:
+            self._heart.let_go(_COMING)
 
     def _params(self, index: int) -> dict[str, float]:
         """What an earlier try of this index had, or what the round proposes."""
@@ -233,8 +252,22 @@ class Ledger:
                 alive: bool | None = frozen.user_attrs.get("claim") in _HELD
             else:
                 alive = holder.alive if holder is not None else None
+            if alive is None and self._stands_still(trial.owner):
+                alive = False
             if alive is False or (alive is None and self._take_over and trial.number <= self._before):
                 self._end(trial.number, TrialState.FAIL, ABANDONED)
+
+    def _stands_still(self, holder: str) -> bool:
+        """Whether a process of another machine has had no beat for too long; one that never had any is waited for."""
+        with told(self._place):
+            beat = self._study.user_attrs.get(_beat_of(holder))
+        if beat is None:
+            return False
+        last, since = self._seen.get(holder, (None, 0.0))
+        if last != beat:
+            self._seen[holder] = (beat, time.monotonic())
+            return False
+        return time.monotonic() - since > self._patience
 
     # -- telling ---------------------------------------------------------------------------------------
 
@@ -271,6 +304,7 @@ class Ledger:
         self._end(trial.number, TrialState.FAIL, ABANDONED)
 
     def _let_go(self, trial: Trial) -> None:
+        self._heart.let_go(trial.number)
         _HELD.difference_update(t.user_attrs.get("claim") for t in self._trials if t.number == trial.number)
 
     def _end(self, number: int, state: TrialState, reason: str) -> None:
@@ -286,6 +320,50 @@ class Ledger:
 
     def _live(self, frozen: FrozenTrial) -> optuna.Trial:
         return optuna.Trial(self._study, frozen._trial_id)
+
+
+class _Heart:
+    """Changes this process's beat in a study while it holds trials."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._held: set[int] = set()  # numbers of trials
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, study: optuna.Study) -> None:
+        """The first beat, which is there before a trial is; the others follow while any is held."""
+        self._beat(study)
+        self.hold(_COMING)
+        with self._guard:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._go_on, args=(study,), name="beat", daemon=True)
+                self._thread.start()
+
+    def hold(self, number: int) -> None:
+        with self._guard:
+            self._held.add(number)
+
+    def let_go(self, number: int) -> None:
+        with self._guard:
+            self._held.discard(number)
+
+    def _go_on(self, study: optuna.Study) -> None:
+        while True:
+            time.sleep(self._seconds)
+            with self._guard:
+                if not self._held:
+                    self._thread = None
+                    return
+            with suppress(Exception):  # the storage is away: perhaps it is there at the next beat
+                self._beat(study)
+
+    def _beat(self, study: optuna.Study) -> None:
+        study.set_user_attr(_beat_of(str(owner.me())), time.time_ns())  # compared with itself alone
+
+
+def _beat_of(holder: str) -> str:
+    return f"beat of {holder}"
 
 
 def _plain(frozen: FrozenTrial) -> Trial:

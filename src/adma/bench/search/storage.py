@@ -114,9 +114,9 @@ class _FileLock:
                 time.sleep(0.01)
 
     def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None  # first, as another thread has it once it is closed
+        if handle is not None:
+            os.close(handle)
 
 
 def _cut_torn_record(journal: Path, lock: Any) -> list[str]:
