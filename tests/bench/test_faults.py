@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from adma.bench import whole
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Engine, Event, Finished, Retried, Stopped
 from adma.bench.engines.local import LocalEngine
-from adma.bench.engines.work import Worker
+from adma.bench.engines.work import NoMemoryError, Worker, out_of_memory
+from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases
 from adma.bench.result import DONE, FAILED, CellResult
@@ -138,6 +140,42 @@ def test_where_half_is_too_much_as_well_it_is_a_failed_cell(digits: Dataset) -> 
     assert found is not None
     assert found.status == FAILED
     assert "nothing is enough" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: out of memory"), True),  # of the driver, such as for want of room for a context
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error: Exception, memory: bool) -> None:
+    assert out_of_memory(error) is memory
+    wrapped = BenchError("a network's function failed")
+    wrapped.__cause__ = error
+    assert out_of_memory(wrapped) is memory
+
+
+@pytest.mark.usefixtures("networks")
+def test_beside_others_memory_that_runs_out_is_told_and_half_the_batch_is_for_later(digits: Dataset) -> None:
+    cell, worker = Cell(setting(digits, "greedy"), "cce", 0), Worker(load_digits)
+    with pytest.raises(NoMemoryError, match="no memory for this batch"):
+        worker.train(cell, lambda number, row: None, beside=True)
+    found = worker.train(cell, lambda number, row: None, beside=True, half="it was alone")
+    assert found is not None
+    assert (found.status, found.env["pieces"]) == (DONE, 2)
+    assert found.env["faults"] == ["it was alone; trained with half the batch at a time and the gradients added up"]
+    greedier = worker.train(Cell(setting(digits, "insatiable"), "cce", 0), lambda n, r: None, beside=True, half="alone")
+    assert greedier is not None
+    assert "nothing is enough" in greedier.reason
 
 
 # -- hanging -----------------------------------------------------------------------------------------------------
