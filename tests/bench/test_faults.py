@@ -18,7 +18,7 @@ import torch
 from adma.bench import whole
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Engine, Event, Finished, Retried, Stopped
+from adma.bench.engines import Began, Engine, Event, Finished, Retried, Stopped
 from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import NoMemoryError, Worker, out_of_memory
 from adma.bench.errors import BenchError
@@ -222,6 +222,36 @@ class Quiet(Lines):
 
 
 STUDY = Study(Setting("digits", "0123456789abcdef"), ("cce", "mse"), (0, 1))
+
+
+def test_a_cell_that_was_lost_is_one_run_to_a_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Recorder:
+        def __init__(self, *_: object) -> None: ...
+        def begin(self, cell: Cell) -> None:
+            told.append(f"begin {cell.loss}")
+
+        def end(self, result: CellResult) -> None:
+            told.append(f"end {result.cell.loss}")
+
+        def close(self) -> None: ...
+
+    class Losing(Ready):
+        def run(self, cells: Iterator[Cell | None]) -> Iterator[Event]:
+            for cell in cells:
+                assert cell is not None
+                yield Began(cell, "here")
+                yield Retried(cell, "its process was killed")
+                yield Began(cell, "there")
+                yield Finished(CellResult(cell, DONE))
+
+    monkeypatch.setattr("adma.bench.run.Sinks", Recorder)
+    folder = Folder(tmp_path / "out")
+    study = Study(STUDY.setting, ("cce", "mse"), (0,))
+    folder.open(study, about={})
+    run_cells(study.cells(), folder, Losing(), Quiet())  # type: ignore[arg-type]
+    assert told == ["begin cce", "end cce", "begin mse", "end mse"]
 
 
 def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

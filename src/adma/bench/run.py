@@ -100,13 +100,16 @@ def drive(
     started = time.monotonic()
     stopping = out_of_time = False
     given_up: set[str] = set()
+    begun: set[str] = set()  # a cell that was lost begins again, and is one run to a sink
     sinks = Sinks(conduct.log, store.root, display.say)
     try:
         with _Interrupts(display) as asked, closing(engine.run(source.cells())) as events:
             for event in events:
                 if isinstance(event, Began):
                     display.begin(event.cell)
-                    sinks.begin(event.cell)
+                    if event.cell.key not in begun:
+                        begun.add(event.cell.key)
+                        sinks.begin(event.cell)
                 elif isinstance(event, Reached):
                     display.epoch(event.cell, event.epoch)
                     sinks.epoch(event.cell, event.epoch, event.row)
