@@ -1,10 +1,10 @@
-"""All cells of a store in one file, so that a hundred thousand of them are read in seconds.
+"""All cells of a store in a few files, so that a hundred thousand of them are read in seconds.
 
-    DIR/index.parquet    one row a cell: what its folder holds, and the folder's state when that was read
+    DIR/index/    one row a cell: what its folder holds, and the folder's state when that was read; see `pieces`
 
-The folders are what counts: the index is a copy of what was read and checked, made again from them where it is missing
-or cannot be read, and a row is used only while its folder is as it was. Any reader that finds enough new cells writes
-it.
+The folders are what counts: the index is a copy of what was read and checked, or written, made again from them where it
+is missing or cannot be read, and a row is used only while its folder is as it was. A run adds to it what it stores, and
+any reader what it finds new, where that is enough to be worth a file.
 """
 
 from __future__ import annotations
@@ -13,35 +13,22 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from adma.bench.errors import BenchError
+from adma.bench.pieces import Pieces, add
 from adma.bench.result import FAILED, MISSING, CellResult
 from adma.bench.store import Store
-from adma.bench.study import Cell
-from adma.bench.whole import write_whole
+from adma.bench.study import Cell, Setting
 
-_VERSION = b"1"
-_LEAST, _SHARE = 256, 0.1  # new cells that are worth another index, in number and of those there
-_STATUS = ("key", "folder", "files", "status", "reason", "seconds")
-_FIELDS: list[tuple[str, pa.DataType]] = [
-    ("key", pa.string()),
-    ("folder", pa.int64()),  # its time of change in nanoseconds
-    ("files", pa.string()),  # a hash of the names, sizes and times of what is in it
-    ("status", pa.string()),
-    ("reason", pa.string()),
-    ("seconds", pa.float64()),
-    ("env", pa.string()),
-    ("epochs", pa.binary()),
-    ("trace", pa.binary()),
-]
-_SCHEMA = pa.schema(_FIELDS, metadata={b"adma_index": _VERSION})
+_LEAST = 256  # new cells that are worth a piece
+_MOST = 4096  # of them in memory at once
+_STATUS = ("folder", "status", "reason", "seconds")
 
 
 @dataclass(frozen=True)
@@ -53,12 +40,17 @@ class Known:
     seconds: float
 
 
+_MISSING = Known(MISSING, "", 0.0)
+
+
 class Index:
     """The cells of a store, by its index where that is true, else from their folders."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._path = store.root / "index.parquet"
+        self._folder = store.root / "index"
+        self._cells = f"{store.cells_dir}{os.sep}"
+        self._new: list[dict[str, Any]] = []
 
     def known(self, cells: Iterable[Cell], *, checked: bool = False) -> dict[str, Known]:
         """Key -> what is known of each cell.
@@ -67,100 +59,115 @@ class Index:
             checked: whether the files of each folder are looked at, too, and not the folder alone: a file that was
                 changed in its place is then read again, and found out by its checksum.
         """
-        rows = self._rows(_STATUS)
-        there = self._folders()
         found: dict[str, Known] = {}
-        new: list[CellResult] = []
+        with Pieces(self._folder) as pieces:
+            where = pieces.where
+            folders, status, reason, seconds = (pieces.column(name) for name in _STATUS)
+            files = pieces.column("files") if checked else []
         for cell in cells:
             key = cell.key
-            if key not in there:
-                found[key] = Known(MISSING, "", 0.0)
+            touched = self._touched(key)
+            if touched is None:
+                found[key] = _MISSING
                 continue
-            row = rows.get(key)
-            if row is not None and self._true(row, there[key], checked):
-                found[key] = Known(row["status"], row["reason"], row["seconds"])
+            row = where.get(key)
+            if row is not None and folders[row] == touched and (not checked or files[row] == _state(self._cells + key)):
+                found[key] = Known(status[row], reason[row], seconds[row])
                 continue
-            result = self._store.read(cell)
-            new.append(result)
+            result = self._read(cell, touched)
             found[key] = Known(result.status, result.reason, result.seconds)
-        self._grow(new, len(rows))
+        self._keep(_LEAST)
         return found
 
     def read(self, cells: Sequence[Cell]) -> list[CellResult]:
         """All that is known of the cells, in their order."""
-        rows = self._rows(_SCHEMA.names)
-        there = self._folders()
-        found: list[CellResult] = []
-        new: list[CellResult] = []
-        for cell in cells:
-            key = cell.key
-            row = rows.get(key)
-            if key not in there:
+        touched = [self._touched(cell.key) for cell in cells]
+        with Pieces(self._folder) as pieces:
+            folders = pieces.column("folder")
+            rows = [pieces.where.get(cell.key, -1) for cell in cells]
+            true = [row >= 0 and folders[row] == now for row, now in zip(rows, touched, strict=True)]
+            names = (*_STATUS, "env", "epochs", "trace")
+            chosen = [row for row, is_true in zip(rows, true, strict=True) if is_true]
+            columns = pieces.rows(chosen, names)
+        indexed = zip(*(columns[name] for name in names), strict=True)
+        found = []
+        for cell, now, is_true in zip(cells, touched, true, strict=True):
+            if is_true:
+                _, status, reason, seconds, env, epochs, trace = next(indexed)
+                found.append(CellResult(cell, status, reason, seconds, _Columns(epochs), _Later(env), _Columns(trace)))
+            elif now is None:
                 found.append(CellResult(cell, MISSING))
-            elif row is not None and self._true(row, there[key], False):
-                epochs, trace = _unpacked(row["epochs"]), _unpacked(row["trace"])
-                env = _Later(row["env"])
-                found.append(CellResult(cell, row["status"], row["reason"], row["seconds"], epochs, env, trace))
             else:
-                found.append(self._store.read(cell))
-                new.append(found[-1])
-        self._grow(new, len(rows))
+                found.append(self._read(cell, now))
+        self._keep(_LEAST)
         return found
 
-    # -- the file ----------------------------------------------------------------------------------------------
-
-    def _rows(self, columns: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-        """Key -> row; nothing where there is no index, or none that can be read."""
+    def cells(self) -> list[Cell]:
+        """The cells whose folders are there, in the order of their keys; those that cannot be read are left out."""
         try:
-            table = pq.read_table(self._path, columns=list(columns))
-        except (OSError, pa.ArrowException, KeyError):
-            return {}
-        if (table.schema.metadata or {}).get(b"adma_index") != _VERSION:
-            return {}
-        lists = {name: table[name].to_pylist() for name in columns}
-        return {
-            row[0]: dict(zip(columns, row, strict=True)) for row in zip(*(lists[name] for name in columns), strict=True)
-        }
-
-    def _folders(self) -> dict[str, int]:
-        """Key -> the time of change of its folder."""
-        try:
-            with os.scandir(self._store.cells_dir) as entries:
-                return {e.name: e.stat().st_mtime_ns for e in entries if not e.name.startswith(".")}
+            keys = sorted(name for name in os.listdir(self._cells) if not name.startswith("."))
         except OSError:
-            return {}
+            return []
+        with Pieces(self._folder) as pieces:
+            where = pieces.where
+            settings, losses, seeds = (pieces.column(name) for name in ("setting", "loss", "seed"))
+        found = []
+        for key in keys:
+            row = where.get(key)
+            if row is not None:  # what a key stands for does not change
+                found.append(Cell(_setting(settings[row]), losses[row], seeds[row]))
+                continue
+            try:
+                found.append(Cell.from_config(json.loads(Path(self._cells, key, "config.json").read_bytes())))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return found
 
-    def _true(self, row: Mapping[str, Any], touched: int, checked: bool) -> bool:
-        if row["folder"] != touched:
-            return False
-        return not checked or row["files"] == _state(self._store.cells_dir / row["key"])
+    def add(self, result: CellResult) -> None:
+        """Take in a cell that this process has just stored."""
+        touched = self._touched(result.cell.key)
+        if touched is not None:
+            self._take(result, touched)
+            self._keep(_LEAST)
 
-    def _grow(self, new: Sequence[CellResult], indexed: int) -> None:
-        """Write the index again with what is new, if that is enough to be worth it."""
-        whole = [result for result in new if result.status not in (MISSING, FAILED)]
-        if len(whole) < max(_LEAST, _SHARE * indexed):
-            return
-        before = self._rows(_SCHEMA.names)
-        there = self._folders()
-        rows = {key: row for key, row in before.items() if key in there}
-        rows |= {row["key"]: row for row in self._packed(whole, there)}
-        table = pa.Table.from_pylist(list(rows.values()), schema=_SCHEMA)
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
+    def _touched(self, key: str) -> int | None:
+        """The time of change of a cell's folder; None if there is none."""
         try:
-            write_whole(self._path, buffer.getvalue().to_pybytes())
-        except BenchError:
-            return  # a folder that may only be read, or a full disk: the folders say all
+            return os.stat(self._cells + key).st_mtime_ns
+        except OSError:
+            return None
 
-    def _packed(self, results: Sequence[CellResult], there: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-        for result in results:
-            key = result.cell.key
-            if key in there:
-                yield {
-                    "key": key, "folder": there[key], "files": _state(self._store.cells_dir / key),
-                    "status": result.status, "reason": result.reason, "seconds": result.seconds,
-                    "env": json.dumps(dict(result.env)), "epochs": _pack(result.epochs), "trace": _pack(result.trace),
-                }  # fmt: skip
+    def _read(self, cell: Cell, touched: int) -> CellResult:
+        state = _state(self._cells + cell.key)
+        result = self._store.read(cell)
+        self._take(result, touched, state)
+        self._keep(_MOST)
+        return result
+
+    # -- what is new ---------------------------------------------------------------------------------------------
+
+    def _take(self, result: CellResult, touched: int, state: str | None = None) -> None:
+        """Note a cell for the index, with its folder's state from before it was read."""
+        if result.status in (MISSING, FAILED):
+            return
+        cell = result.cell
+        self._new.append({
+            "key": cell.key, "folder": touched, "files": _state(self._cells + cell.key) if state is None else state,
+            "status": result.status, "reason": result.reason, "seconds": float(result.seconds),
+            "setting": _written(cell.setting), "loss": cell.loss, "seed": cell.seed,
+            "env": json.dumps(dict(result.env)), "epochs": _pack(result.epochs), "trace": _pack(result.trace),
+        })  # fmt: skip
+
+    def _keep(self, least: int) -> None:
+        """Write what is new, if that is enough."""
+        if len(self._new) < least:
+            return
+        new, self._new = self._new, []
+        try:
+            add(self._folder, new, lambda key, touched: self._touched(key) == touched)
+            (self._store.root / "index.parquet").unlink(missing_ok=True)  # what the index was before it had pieces
+        except (BenchError, OSError):
+            return  # a folder that may only be read, or a full disk: the folders say all
 
 
 class _Later(Mapping[str, Any]):
@@ -184,13 +191,24 @@ class _Later(Mapping[str, Any]):
         return len(self._read())
 
 
-def _state(folder: Path) -> str:
-    try:
-        with os.scandir(folder) as entries:
-            files = sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries)
-    except OSError:
-        return ""
-    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+class _Columns(Mapping[str, np.ndarray]):
+    """Columns as `_pack` makes them, each read when it is looked at."""
+
+    __slots__ = ("_content", "_layout")
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._layout = _layout(content[: content.index(b"\n")])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        dtype, length, at = self._layout[name]
+        return np.frombuffer(self._content, dtype, length, at)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layout)
+
+    def __len__(self) -> int:
+        return len(self._layout)
 
 
 def _pack(columns: Mapping[str, np.ndarray]) -> bytes:
@@ -199,11 +217,31 @@ def _pack(columns: Mapping[str, np.ndarray]) -> bytes:
     return header.encode() + b"\n" + b"".join(np.ascontiguousarray(v).tobytes() for v in columns.values())
 
 
-def _unpacked(content: bytes) -> dict[str, np.ndarray]:
-    header, _, rest = content.partition(b"\n")
-    found, at = {}, 0
+@lru_cache(maxsize=1024)
+def _layout(header: bytes) -> dict[str, tuple[np.dtype[Any], int, int]]:
+    """Name -> type, length and place of a column."""
+    found, at = {}, len(header) + 1
     for name, kind, length in json.loads(header):
         dtype = np.dtype(kind)
-        found[name] = np.frombuffer(rest, dtype, length, at)
+        found[name] = (dtype, length, at)
         at += dtype.itemsize * length
     return found
+
+
+def _state(folder: str) -> str:
+    try:
+        with os.scandir(folder) as entries:
+            files = sorted((e.name, (now := e.stat()).st_size, now.st_mtime_ns) for e in entries)
+    except OSError:
+        return ""
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _written(setting: Setting) -> str:
+    return json.dumps(asdict(setting))
+
+
+@lru_cache(maxsize=4096)
+def _setting(text: str) -> Setting:
+    return Cell.from_config({**json.loads(text), "loss": "", "seed": 0}).setting

@@ -123,12 +123,13 @@ class Mirror(Folder):
             super().prepare()
             self._unsent.mkdir(exist_ok=True)
 
-    def write(self, result: CellResult) -> None:
+    def write(self, result: CellResult) -> bool:
         """As `Store.write`, and send it."""
         key = result.cell.key
         write_whole(self._unsent / key, b"")
-        super().write(result)
+        mine = super().write(result)
         self._send(key)
+        return mine
 
     def _send(self, key: str) -> None:
         folder = self.cells_dir / key

@@ -102,6 +102,7 @@ def drive(
     given_up: set[str] = set()
     begun: set[str] = set()  # a cell that was lost begins again, and is one run to a sink
     sinks = Sinks(conduct.log, store.root, display.say)
+    index = Index(store)
     try:
         with _Interrupts(display) as asked, closing(engine.run(source.cells())) as events:
             for event in events:
@@ -121,7 +122,8 @@ def drive(
                     leases.release(event.cell)
                     source.back(event.cell)
                 elif isinstance(event, Finished):
-                    _write(event.result, store, display, asked)
+                    if _write(event.result, store, display, asked):
+                        index.add(event.result)
                     _tidy(event.result, store, conduct, display)
                     display.end(event.result)
                     sinks.end(event.result)
@@ -164,12 +166,12 @@ def _tidy(result: CellResult, store: Store, conduct: Conduct, display: Display) 
     keeper.tidy(keep and result.status == DONE)
 
 
-def _write(result: CellResult, store: Store, display: Display, asked: _Interrupts) -> None:
-    """Keep a result; on a full disk say so, and try again until there is room. Nothing is lost meanwhile."""
+def _write(result: CellResult, store: Store, display: Display, asked: _Interrupts) -> bool:
+    """As `Store.write`; on a full disk say so, and try again until there is room. Nothing is lost meanwhile."""
     told = False
     while True:
         try:
-            store.write(result)
+            mine = store.write(result)
         except DiskFullError as error:
             if asked.times:
                 raise KeyboardInterrupt from error
@@ -180,7 +182,7 @@ def _write(result: CellResult, store: Store, display: Display, asked: _Interrupt
             continue
         if told:
             display.say("there is room again: it goes on")
-        return
+        return mine
 
 
 class _Interrupts:

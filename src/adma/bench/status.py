@@ -17,7 +17,6 @@ from rich.text import Text
 
 from adma.bench.console import console_for
 from adma.bench.files import Root
-from adma.bench.folder import Folder
 from adma.bench.index import Index, Known
 from adma.bench.lease import Lease
 from adma.bench.mirror import folder_at
@@ -122,8 +121,8 @@ def look(where: Root) -> Status:
         parts = [Part(f"{plan.name} {e.name}", tuple(e.study.cells())) for plan, _ in plans for e in plan.entries]
         command = str(plans[-1][1].get("command", "")) if plans else ""
     elif folder.holds_search:
-        header = folder.search()
-        parts = [Part("", tuple(_stored(folder)))]
+        header = folder.search()  # its cells follow from what came out
+        parts = [Part("", tuple(Index(folder).cells()))]
         command = str(header["about"].get("command", ""))
         trials = tuple(_trials(root))
     else:
@@ -132,17 +131,6 @@ def look(where: Root) -> Status:
         command = str(results.get("about", {}).get("command", ""))
     cells = [cell for part in parts for cell in part.cells]
     return Status(root, tuple(parts), Index(folder).known(cells), leases, command, trials)
-
-
-def _stored(folder: Folder) -> list[Cell]:
-    """The cells whose folders are there, for a search, whose cells follow from what came out."""
-    found = []
-    for path in sorted(folder.cells_dir.glob("[!.]*/config.json")):
-        try:
-            found.append(Cell.from_config(json.loads(path.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return found
 
 
 def _trials(root: Path) -> list[str]:
@@ -168,9 +156,11 @@ def render(found: Status) -> RenderableType:
     for part in found.parts:
         if part.name:
             table.add_row(Text(part.name, style="bold"))
-        for loss in dict.fromkeys(cell.loss for cell in part.cells):
-            cells = [cell for cell in part.cells if cell.loss == loss]
-            states = Counter("running" if c.key in running else found.known[c.key].status for c in cells)
+        of_loss: dict[str, Counter[str]] = {}
+        for cell in part.cells:
+            state = "running" if cell.key in running else found.known[cell.key].status
+            of_loss.setdefault(cell.loss, Counter())[state] += 1
+        for loss, states in of_loss.items():
             numbers = [states[name] for name in (DONE, DIVERGED, "running", FAILED, MISSING)]
             table.add_row(Text(f"  {printable(loss)}"), *(str(n) if n else "·" for n in numbers))
     head: list[RenderableType] = [Text(line) for line in found.trials] or [table]

@@ -8,7 +8,7 @@
     DIR/set-aside/                cells and checkpoints that cannot be read, kept for who wants to look
     DIR/checkpoints/              trainings that are under way, see `checkpoint`
     DIR/leases/                   who trains what, see `lease`
-    DIR/index.parquet             all cells in one file, see `index`; it can be made again from the folders
+    DIR/index/                    all cells in a few files, see `index`; it can be made again from the folders
 
 A cell's folder is made beside its place and renamed into it, so a reader meets a whole cell or none. What another
 process left half made (killed, disk full) lies in DIR/cells/.part-* and is removed by the next run once that process
@@ -39,7 +39,7 @@ from adma.bench.lease import Leases
 from adma.bench.remote_lease import RemoteLeases
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, MISSING, CellResult
 from adma.bench.study import Cell
-from adma.bench.whole import explained, write_json, write_whole
+from adma.bench.whole import explained, sync_folder, write_new
 
 _OLD = 86_400.0  # seconds after which what a process of another machine left half made is taken for abandoned
 
@@ -73,14 +73,19 @@ class Store:
     def prepare(self) -> None:
         """Make the folder; remove what interrupted runs left half made."""
         self.cells_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in self.cells_dir.glob(".part-*"):
-            if _abandoned(leftover):
-                shutil.rmtree(leftover, ignore_errors=True)
+        for name in os.listdir(self.cells_dir):
+            if name.startswith(".part-") and _abandoned(self.cells_dir / name):
+                shutil.rmtree(self.cells_dir / name, ignore_errors=True)
 
-    def write(self, result: CellResult) -> None:
+    def write(self, result: CellResult) -> bool:
         """Add one cell, whole: a reader, and a run after a crash, sees all of it or nothing.
 
+        Once this has returned, the cell lies on the disk: a power cut does not take it away.
+
         If another process has finished the same cell meanwhile, its result stays: it says the same.
+
+        Returns:
+            Whether it is this result that lies there now.
 
         Raises:
             BenchError: the folder cannot be written; `DiskFullError`: there is no room.
@@ -96,27 +101,28 @@ class Store:
                 if result.trace:
                     trace = {name: pa.array(values) for name, values in result.trace.items()}
                     files["trace.parquet"] = _parquet(pa.table(trace))
-                for name, content in files.items():
-                    write_whole(part / name, content)
                 status = {"status": result.status, "reason": result.reason, "seconds": result.seconds}
-                write_json(part / "status.json", {**status, "files": {name: _sum(c) for name, c in files.items()}})
+                sums = {name: _sum(content) for name, content in files.items()}
+                write_new(part, {**files, "status.json": _json({**status, "files": sums})})
                 part.chmod(0o755)
-                self._put(part, result.cell)
+                mine = self._put(part, result.cell)
+                sync_folder(self.cells_dir)
+                return mine
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
-    def _put(self, part: Path, cell: Cell) -> None:
-        """Rename a whole cell into its place, where there may be a failed one, or another process's."""
+    def _put(self, part: Path, cell: Cell) -> bool:
+        """Rename a whole cell into its place, where there may be a failed one, or another process's, which stays."""
         target = self.cells_dir / cell.key
         while True:
             try:
                 os.replace(part, target)
-                return
+                return True
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             if self.read(cell).status in (DONE, DIVERGED):
-                return
+                return False
             aside = Path(tempfile.mkdtemp(prefix=_part_prefix(cell), dir=self.cells_dir))
             try:
                 os.rename(target, aside)  # takes the place of the empty folder
@@ -222,12 +228,13 @@ def _sum(content: bytes) -> str:
 
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    # what else parquet can hold is for large files, and costs more than these few numbers
+    pq.write_table(table, buffer, use_dictionary=False, write_statistics=False, store_schema=False)
     return buffer.getvalue()
 
 
 def _columns(content: bytes) -> dict[str, np.ndarray]:
-    table = pq.read_table(io.BytesIO(content))
+    table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
     return {name: table[name].to_numpy() for name in table.column_names}
 
 

@@ -67,6 +67,25 @@ class Setting:
     noisy_val: bool = False
     held_out: float = 0.1
 
+    @cached_property
+    def _canonical(self) -> tuple[Any, str, str]:
+        """What stands before, between and after loss and seed in the canonical JSON of a cell without its defaults.
+
+        What stands before, with the loss's name, is hashed already, so that the keys of many cells cost little; that
+        a key is the hash `digest` gives is tested.
+        """
+        defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
+        config = {"schema": SCHEMA, **asdict(self)}
+        kept = {k: v for k, v in config.items() if k not in defaults or v != defaults[k]}
+        written = {k: f'"{k}":{json.dumps(kept[k], sort_keys=True, allow_nan=False)}' for k in sorted(kept)}
+        before = "".join(f"{text}," for k, text in written.items() if k < "loss")
+        between = "".join(f"{text}," for k, text in written.items() if "loss" < k < "seed")
+        after = "".join(f",{text}" for k, text in written.items() if k > "seed")
+        return hashlib.sha256(f'{{{before}"loss":'.encode()), between, after + "}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_canonical"}  # a hash does not travel
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -89,9 +108,10 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """Sixteen hexadecimal digits of what is not at its default."""
-        before, between, after = _pieces(self.setting)
-        text = f'{before}"loss":{json.dumps(self.loss)},{between}"seed":{json.dumps(self.seed)}{after}'
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        begun, between, after = self.setting._canonical
+        hashed = begun.copy()
+        hashed.update(f'{_quoted(self.loss)},{between}"seed":{json.dumps(self.seed)}{after}'.encode())
+        return str(hashed.hexdigest()[:16])
 
     def stream_seed(self, *names: str | int) -> int:
         """A seed for the random stream called `names`, drawn from the data and the cell's seed alone.
@@ -104,19 +124,8 @@ class Cell:
 
 
 @lru_cache(maxsize=4096)
-def _pieces(setting: Setting) -> tuple[str, str, str]:
-    """What stands before, between and after loss and seed in the canonical JSON of a cell without its defaults.
-
-    So that the keys of many cells cost little; that it is the text `digest` would hash is tested.
-    """
-    defaults = {f.name: f.default for f in fields(Setting) if f.default is not MISSING}
-    config = {"schema": SCHEMA, **asdict(setting)}
-    kept = {k: v for k, v in config.items() if k not in defaults or v != defaults[k]}
-    written = {k: f'"{k}":{json.dumps(kept[k], sort_keys=True, allow_nan=False)}' for k in sorted(kept)}
-    before = "".join(f"{text}," for k, text in written.items() if k < "loss")
-    between = "".join(f"{text}," for k, text in written.items() if "loss" < k < "seed")
-    after = "".join(f",{text}" for k, text in written.items() if k > "seed")
-    return "{" + before, between, after + "}"
+def _quoted(loss: str) -> str:
+    return json.dumps(loss)
 
 
 @dataclass(frozen=True)

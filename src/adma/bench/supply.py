@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -63,7 +64,7 @@ class Supply:
         elsewhere: Callable[[Cell], None] = lambda cell: None,
         take_over: bool = False,
     ) -> None:
-        self._left = missing(unique(cells), store)
+        self._left = deque(missing(unique(cells), store))
         self._store, self._leases, self._say, self._take_over = store, leases, say, take_over
         self._elsewhere = elsewhere
         self._said: set[str] = set()
@@ -88,22 +89,27 @@ class Supply:
         self._left.append(cell)
 
     def _next(self) -> Cell | None:
-        for cell in list(self._left):
-            try:
-                holder = self._leases.take(cell, take_over=self._take_over)
-            except DiskFullError as error:
-                self._say_once(f"paused: {str(error).partition(';')[0]}; it goes on when there is room")
-                return None
-            if holder is not None:
-                self._name(holder, cell)
-                continue
-            self._left.remove(cell)
-            if finished(self._store.read(cell)):  # by another process, between two looks
-                self._leases.release(cell)
-                self._elsewhere(cell)
-                continue
-            return cell
-        return None
+        others: list[Cell] = []  # are trained elsewhere now
+        try:
+            while self._left:
+                cell = self._left.popleft()
+                try:
+                    holder = self._leases.take(cell, take_over=self._take_over)
+                except DiskFullError as error:
+                    others.append(cell)
+                    self._say_once(f"paused: {str(error).partition(';')[0]}; it goes on when there is room")
+                    return None
+                if holder is not None:
+                    others.append(cell)
+                    self._name(holder, cell)
+                elif finished(self._store.read(cell)):  # by another process, between two looks
+                    self._leases.release(cell)
+                    self._elsewhere(cell)
+                else:
+                    return cell
+            return None
+        finally:
+            self._left.extendleft(reversed(others))
 
     def _name(self, holder: Lease, cell: Cell) -> None:
         who = f"{holder.owner.host}, process {holder.owner.pid}"
