@@ -3,8 +3,9 @@
     python benchmarks/engine.py                                  10,000 cells through the engine, 100,000 in the store
     python benchmarks/engine.py --cells 500 --stored 2000        a quick look
 
-Prints, and with --out writes, the cost of a cell, the memory of the command and of the workers over the run, and how
-long `status`, the index and the results of a large store take, by their folders and by the index.
+Prints, and with --out writes, the cost of a cell, the memory of the command over the run, and how long `status`,
+`report`, the index and the results of a large store take, by the folders and by the index: the least and the greatest
+of several times, as other programs use the machine too. The cost of a cell is that of each tenth of the run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import csv
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,15 +35,16 @@ from adma.bench.index import Index
 from adma.bench.progress import Counter
 from adma.bench.result import COLUMNS, DONE, CellResult
 from adma.bench.run import run_cells
-from adma.bench.statistics.summary import summarise
 from adma.bench.study import Cell, Setting, Study
 
 EPOCHS = 10
+REPEATS = 3
+Row = tuple[str, float, float, str]  # what, least, greatest, unit
 
 
 def result_of(cell: Cell) -> CellResult:
     """As large as a training of ten epochs leaves."""
-    chance = np.random.default_rng(cell.seed)
+    chance = np.random.default_rng(int(cell.key, 16))
     epochs = {name: chance.random(EPOCHS) for name in COLUMNS} | {"epoch": np.arange(1, EPOCHS + 1)}
     versions = {f"package-{n}": "1.2.3" for n in range(10)}
     shared = dict.fromkeys(("split", "init", "order", "augment"), f"{cell.seed:016x}")
@@ -60,16 +64,20 @@ def no_data(cell: Cell) -> Dataset:
 
 
 class Silent(Counter):
-    """Counts, and samples this process's memory."""
+    """Counts, and looks at the clock and this process's memory after each tenth."""
 
     def __init__(self) -> None:
         super().__init__()
         self.memory: list[int] = []
+        self.times: list[float] = []
+        self.ended = 0
 
     def end(self, result: CellResult) -> None:
         super().end(result)
-        if self.finished % max(1, self.total // 20) == 0:
+        self.ended += 1
+        if self.ended % max(1, len(self.cells) // 10) == 0:
             self.memory.append(resident())
+            self.times.append(time.perf_counter())
 
     def say(self, words: str) -> None:
         print(words)
@@ -96,31 +104,26 @@ def study_of(cells: int) -> Study:
     )
 
 
-def through_the_engine(root: Path, cells: int, jobs: int) -> list[tuple[str, float, str]]:
+def through_the_engine(root: Path, cells: int, jobs: int) -> list[Row]:
     study = study_of(cells)
     folder = Folder(root)
     folder.open(study, about={})
     engine = LocalEngine(Trivial(no_data), jobs=jobs)
     display = Silent()
-    warm = Folder(root / "warm")  # the workers' start is not the cost of a cell
-    warm.open(study_of(jobs), about={})
-    started = time.perf_counter()
-    run_cells(warm.study().cells(), warm, engine, Silent())
-    start = time.perf_counter() - started
     started = time.perf_counter()
     run_cells(study.cells(), folder, engine, display)
-    took = time.perf_counter() - started - start
+    took = np.diff(display.times) * 1000 / (cells // 10)  # the first tenth holds the workers' start
     third = max(1, len(display.memory) // 3)
+    memory = display.memory[third - 1], display.memory[-1]
     return [
-        ("cells through the engine", cells, "cells"),
-        ("start of the workers", start, "s"),
-        ("a cell, from the supply to the store", 1000 * took / cells, "ms"),
-        ("memory of the command after a third of the cells", display.memory[third - 1], "MiB"),
-        ("memory of the command after all cells", display.memory[-1], "MiB"),
+        ("cells through the engine", cells, cells, "cells"),
+        ("the first tenth of them, with the start of the workers", *[display.times[0] - started] * 2, "s"),
+        ("a cell, from the supply to the store", took.min(), took.max(), "ms"),
+        ("memory of the command after a third of the cells, and after all", *memory, "MiB"),
     ]
 
 
-def large_store(root: Path, cells: int) -> list[tuple[str, float, str]]:
+def large_store(root: Path, cells: int) -> list[Row]:
     """A store that is filled without waiting for the disk, then read."""
     study = study_of(cells)
     folder = Folder(root)
@@ -130,25 +133,37 @@ def large_store(root: Path, cells: int) -> list[tuple[str, float, str]]:
     for cell in study.cells():
         folder.write(result_of(cell))
     os.fsync = sync
-    rows = [
-        ("cells in the store", float(cells), "cells"),
-        ("a cell written, without waiting for the disk", 1000 * (time.perf_counter() - started) / cells, "ms"),
+    a_cell = 1000 * (time.perf_counter() - started) / cells
+    rows: list[Row] = [
+        ("cells in the store", cells, cells, "cells"),
+        ("a cell written, without waiting for the disk", a_cell, a_cell, "ms"),
     ]
 
-    def timed(name: str, act: Callable[[], object]) -> None:
-        started = time.perf_counter()
-        act()
-        rows.append((name, time.perf_counter() - started, "s"))
+    def timed(name: str, act: Callable[[], object], repeats: int = REPEATS) -> None:
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            act()
+            times.append(time.perf_counter() - started)
+        rows.append((name, min(times), max(times), "s"))
+        print(rows[-1], flush=True)
 
-    timed("first look: every folder read and checked, the index written", lambda: Index(folder).read(study.cells()))
-    timed("adma status, by the index", lambda: status.render(status.look(root)))
+    timed("first look: every folder read and checked, the index written", lambda: _known(folder), 1)
+    timed("the keys of all cells", lambda: [cell.key for cell in study.cells()])
+    timed("what adma status looks at, and its table", lambda: status.render(status.look(root)))
     timed("what a run looks at before it starts: every file's size and time", lambda: _known(folder))
-    timed("all results of the study, by the index", folder.results)
-    results = folder.results()
+    timed("all results of the study", folder.results)
     few = replace(study, losses=study.losses[:4], seeds=study.seeds[:50])
-    timed("all results and the comparison of 4 losses x 50 seeds among them", lambda: summarise(_some(folder, few)))
-    rows.append(("size of the index", (root / "index.parquet").stat().st_size / 2**20, "MiB"))
-    assert all(r.status == DONE for r in results.cells)
+    timed("the results of 4 losses x 50 seeds among them", lambda: folder.results_of(few, {}))
+    timed("adma --help: a command's start", lambda: adma("--help"))
+    timed("adma status, the whole command", lambda: adma("status", root))
+    folder.open(few, about={}, resume=True)
+    timed("adma report of 4 losses x 50 seeds in this store, the whole command", lambda: adma("report", root))
+    folder.open(study, about={}, resume=True)
+    timed("adma report of all cells, the whole command", lambda: adma("report", root), 1)
+    size = sum(path.stat().st_size for path in (root / "index").iterdir()) / 2**20
+    rows.append(("size of the index", size, size, "MiB"))
+    assert all(r.status == DONE for r in folder.results().cells)
     return rows
 
 
@@ -156,9 +171,9 @@ def _known(folder: Folder) -> object:
     return Index(folder).known(folder.study().cells(), checked=True)
 
 
-def _some(folder: Folder, study: Study) -> Any:
-    folder.results()
-    return folder.results_of(study, {})
+def adma(*arguments: object) -> None:
+    command = [sys.executable, "-m", "adma.cli", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -176,15 +191,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    for name, value, unit in rows:
-        print(f"{name:<75} {value:>12,.3f} {unit}")
+    for name, least, greatest, unit in rows:
+        print(f"{name:<75} {least:>12,.3f} {greatest:>12,.3f} {unit}")
     if options.out is not None:
         hardware = environment.hardware("cpu")
         with options.out.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["what", "value", "unit", "processor", "cores"])
-            for name, value, unit in rows:
-                writer.writerow([name, f"{value:.6g}", unit, hardware["processor"], hardware["cores"]])
+            writer.writerow(["what", "least", "greatest", "unit", "processor", "cores"])
+            for name, least, greatest, unit in rows:
+                writer.writerow(
+                    [name, f"{least:.6g}", f"{greatest:.6g}", unit, hardware["processor"], hardware["cores"]]
+                )
 
 
 if __name__ == "__main__":

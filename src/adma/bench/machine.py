@@ -18,7 +18,6 @@ from adma.bench.engines.packing import Packing
 from adma.bench.engines.work import Load, Worker
 from adma.bench.errors import BenchError
 from adma.bench.run import Conduct, OutOfTimeError
-from adma.bench.search.storage import without_password
 from adma.bench.store import Store
 
 LOCAL, RAY, SLURM = "local", "ray", "slurm"
@@ -219,7 +218,11 @@ def command_of(options: argparse.Namespace) -> str:
     """The command as it was given, but for the password of a storage: it is kept with every result."""
     command: str = options.command_line
     storage: str | None = getattr(options, "storage", None)
-    return command.replace(storage, without_password(storage)) if storage else command
+    if not storage:
+        return command
+    from adma.bench.search.storage import without_password  # which brings a database's client
+
+    return command.replace(storage, without_password(storage))
 
 
 def conduct_of(options: argparse.Namespace) -> Conduct:

@@ -33,7 +33,7 @@ _REPEATED: Any = ["status", "setting", "loss"]  # columns with few different val
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("key", pa.string()),
     ("folder", pa.int64()),  # its time of change in nanoseconds
-    ("files", pa.string()),  # a hash of the names, sizes and times of what is in it
+    ("files", pa.int64()),  # a sum over the sizes and times of what is in it
     ("status", pa.string()),
     ("reason", pa.string()),
     ("seconds", pa.float64()),

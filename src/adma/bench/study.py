@@ -110,7 +110,7 @@ class Cell:
         """Sixteen hexadecimal digits of what is not at its default."""
         begun, between, after = self.setting._canonical
         hashed = begun.copy()
-        hashed.update(f'{_quoted(self.loss)},{between}"seed":{json.dumps(self.seed)}{after}'.encode())
+        hashed.update(f'{_written(self.loss)},{between}"seed":{_written(self.seed)}{after}'.encode())
         return str(hashed.hexdigest()[:16])
 
     def stream_seed(self, *names: str | int) -> int:
@@ -123,9 +123,9 @@ class Cell:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-@lru_cache(maxsize=4096)
-def _quoted(loss: str) -> str:
-    return json.dumps(loss)
+@lru_cache(maxsize=65_536, typed=True)
+def _written(value: str | int) -> str:
+    return json.dumps(value)
 
 
 @dataclass(frozen=True)
