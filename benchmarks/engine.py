@@ -5,13 +5,15 @@
 
 Prints, and with --out writes, the cost of a cell, the memory of the command over the run, and how long `status`,
 `report`, the index and the results of a large store take, by the folders and by the index: the least and the greatest
-of several times, as other programs use the machine too. The cost of a cell is that of each tenth of the run.
+of several times, and the least of the processor's time, as other programs may use the machine too. The cost of a cell
+is that of each tenth of the run.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 import resource
 import shutil
@@ -39,7 +41,7 @@ from adma.bench.study import Cell, Setting, Study
 
 EPOCHS = 10
 REPEATS = 3
-Row = tuple[str, float, float, str]  # what, least, greatest, unit
+Row = tuple[str, float, float, float, str]  # what, least, greatest, least of the processor's time, unit
 
 
 def result_of(cell: Cell) -> CellResult:
@@ -70,6 +72,7 @@ class Silent(Counter):
         super().__init__()
         self.memory: list[int] = []
         self.times: list[float] = []
+        self.busy: list[float] = []
         self.ended = 0
 
     def end(self, result: CellResult) -> None:
@@ -78,12 +81,19 @@ class Silent(Counter):
         if self.ended % max(1, len(self.cells) // 10) == 0:
             self.memory.append(resident())
             self.times.append(time.perf_counter())
+            self.busy.append(time.process_time())
 
     def say(self, words: str) -> None:
         print(words)
 
     def close(self) -> None:
         return None
+
+
+def processor() -> float:
+    """Seconds of the processor that this process, and those that it has waited for, have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def resident() -> int:
@@ -112,14 +122,15 @@ def through_the_engine(root: Path, cells: int, jobs: int) -> list[Row]:
     display = Silent()
     started = time.perf_counter()
     run_cells(study.cells(), folder, engine, display)
+    busy = np.diff(display.busy) * 1000 / (cells // 10)
     took = np.diff(display.times) * 1000 / (cells // 10)  # the first tenth holds the workers' start
     third = max(1, len(display.memory) // 3)
     memory = display.memory[third - 1], display.memory[-1]
     return [
-        ("cells through the engine", cells, cells, "cells"),
-        ("the first tenth of them, with the start of the workers", *[display.times[0] - started] * 2, "s"),
-        ("a cell, from the supply to the store", took.min(), took.max(), "ms"),
-        ("memory of the command after a third of the cells, and after all", *memory, "MiB"),
+        ("cells through the engine", cells, cells, math.nan, "cells"),
+        ("the first tenth of them, with the start of the workers", *[display.times[0] - started] * 2, math.nan, "s"),
+        ("a cell, from the supply to the store", took.min(), took.max(), busy.min(), "ms"),
+        ("memory of the command after a third of the cells, and after all", *memory, math.nan, "MiB"),
     ]
 
 
@@ -129,23 +140,23 @@ def large_store(root: Path, cells: int) -> list[Row]:
     folder = Folder(root)
     folder.open(study, about={})
     sync, os.fsync = os.fsync, lambda handle: None
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     for cell in study.cells():
         folder.write(result_of(cell))
     os.fsync = sync
-    a_cell = 1000 * (time.perf_counter() - started) / cells
+    a_cell, busy_cell = (1000 * t / cells for t in (time.perf_counter() - started, time.process_time() - busy))
     rows: list[Row] = [
-        ("cells in the store", cells, cells, "cells"),
-        ("a cell written, without waiting for the disk", a_cell, a_cell, "ms"),
+        ("cells in the store", cells, cells, math.nan, "cells"),
+        ("a cell written, without waiting for the disk", a_cell, a_cell, busy_cell, "ms"),
     ]
 
     def timed(name: str, act: Callable[[], object], repeats: int = REPEATS) -> None:
         times = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), processor()
             act()
-            times.append(time.perf_counter() - started)
-        rows.append((name, min(times), max(times), "s"))
+            times.append((time.perf_counter() - started, processor() - busy))
+        rows.append((name, min(times)[0], max(times)[0], min(busy for _, busy in times), "s"))
         print(rows[-1], flush=True)
 
     timed("first look: every folder read and checked, the index written", lambda: _known(folder), 1)
@@ -162,7 +173,7 @@ def large_store(root: Path, cells: int) -> list[Row]:
     folder.open(study, about={}, resume=True)
     timed("adma report of all cells, the whole command", lambda: adma("report", root), 1)
     size = sum(path.stat().st_size for path in (root / "index").iterdir()) / 2**20
-    rows.append(("size of the index", size, size, "MiB"))
+    rows.append(("size of the index", size, size, math.nan, "MiB"))
     assert all(r.status == DONE for r in folder.results().cells)
     return rows
 
@@ -191,17 +202,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    for name, least, greatest, unit in rows:
-        print(f"{name:<75} {least:>12,.3f} {greatest:>12,.3f} {unit}")
+    for name, least, greatest, busy, unit in rows:
+        print(f"{name:<75} {least:>12,.3f} {greatest:>12,.3f} {busy:>12,.3f} {unit}")
     if options.out is not None:
         hardware = environment.hardware("cpu")
         with options.out.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["what", "least", "greatest", "unit", "processor", "cores"])
-            for name, least, greatest, unit in rows:
-                writer.writerow(
-                    [name, f"{least:.6g}", f"{greatest:.6g}", unit, hardware["processor"], hardware["cores"]]
-                )
+            writer.writerow(["what", "least", "greatest", "processor_time", "unit", "processor", "cores"])
+            for name, *numbers, unit in rows:
+                values = [f"{value:.6g}" for value in numbers]
+                writer.writerow([name, *values, unit, hardware["processor"], hardware["cores"]])
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def test_one_of_many_gets_a_lease_and_a_dead_ones_is_taken_over(url: str, monkey
     first._end.set()  # it is stopped
     until(lambda: second.take(cell) is None)
     first._end.clear()
-    first._keep_alive_once()
+    first._give_sign()
     assert first.lost == {cell.key}
     first.release(cell)
     assert [lease.nonce for lease in second.all()] == [second._nonce]

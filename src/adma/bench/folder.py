@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from adma.bench.errors import BenchError
@@ -33,7 +34,14 @@ class Results:
 
     def of(self, loss: str) -> list[CellResult]:
         """The cells of one loss, in the order of the seeds."""
-        return [c for c in self.cells if c.cell.loss == loss]
+        return list(self._of_losses.get(loss, []))
+
+    @cached_property
+    def _of_losses(self) -> dict[str, list[CellResult]]:
+        found: dict[str, list[CellResult]] = {}
+        for result in self.cells:
+            found.setdefault(result.cell.loss, []).append(result)
+        return found
 
 
 class Folder(Store):

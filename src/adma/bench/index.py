@@ -203,6 +203,9 @@ class _Columns(Mapping[str, np.ndarray]):
         dtype, length, at = self._layout[name]
         return np.frombuffer(self._content, dtype, length, at)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._layout
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout)
 

@@ -16,7 +16,9 @@ import secrets
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 from filelock import FileLock
 
 from adma.bench import owner
+from adma.bench.errors import BenchError
 from adma.bench.study import Cell
 from adma.bench.whole import explained
 
@@ -49,7 +52,84 @@ class Lease:
     touched: int
 
 
-class Leases:
+class Holder(ABC):
+    """What a process that holds leases does wherever they lie: it gives signs of life, and looks for others'.
+
+    Args:
+        beat: seconds between two signs of life.
+        patience: seconds without one after which a holder elsewhere is taken for dead; several beats.
+    """
+
+    def __init__(self, beat: float, patience: float) -> None:
+        self._beat, self._patience = beat, patience
+        self._nonce = secrets.token_hex(8)
+        self._lost: set[str] = set()
+        self._seen: dict[str, tuple[Any, float]] = {}  # name -> its sign of life, when that was first seen here
+        self._guard = threading.RLock()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Keys of cells that this process held and that another has taken over meanwhile."""
+        with self._guard:
+            return frozenset(self._lost)
+
+    @abstractmethod
+    def _sign(self, lease: Lease) -> tuple[str, Any]:
+        """A name, and what changes under it as long as the lease's holder lives."""
+
+    @abstractmethod
+    def _give_sign(self) -> None:
+        """Say that this process lives, and note which of its leases are lost.
+
+        Raises:
+            OSError, BenchError: where they lie cannot be reached; perhaps it can at the next beat.
+        """
+
+    def _claim(self, cell: Cell) -> dict[str, Any]:
+        """What a lease of this process says."""
+        return {
+            "owner": str(owner.me()),
+            "nonce": self._nonce,
+            "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "cell": {"loss": cell.loss, "seed": cell.seed, "data": cell.setting.data},
+        }
+
+    def _dead(self, lease: Lease, take_over: bool) -> bool:
+        alive = lease.owner.alive
+        if alive is not None:
+            return not alive
+        if take_over:
+            return True
+        (name, sign), now = self._sign(lease), time.monotonic()
+        before, first = self._seen.setdefault(name, (sign, now))
+        if sign != before:
+            self._seen[name] = (sign, now)
+            return False
+        return now - first > self._patience
+
+    def _live(self) -> None:
+        """Begin to give signs of life."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
+            self._thread.start()
+
+    def _keep_alive(self) -> None:
+        while not self._end.wait(self._beat):
+            with suppress(OSError, BenchError):
+                self._give_sign()
+
+    def _die(self) -> bool:
+        """Give no more signs of life; whether there were any."""
+        self._end.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        return thread is not None
+
+
+class Leases(Holder):
     """The leases of a folder, as one process takes and sees them.
 
     Args:
@@ -59,15 +139,9 @@ class Leases:
     """
 
     def __init__(self, root: Path, *, beat: float = BEAT, patience: float = PATIENCE) -> None:
+        super().__init__(beat, patience)
         self._dir = root / "leases"
-        self._beat, self._patience = beat, patience
-        self._nonce = secrets.token_hex(8)
         self._held: dict[str, dict[str, Any]] = {}
-        self._lost: set[str] = set()
-        self._seen: dict[str, tuple[str, int, float]] = {}  # key -> nonce, touched, when that was first seen here
-        self._guard = threading.RLock()
-        self._end = threading.Event()
-        self._thread: threading.Thread | None = None
 
     # -- of this process -----------------------------------------------------------------------------------
 
@@ -88,17 +162,9 @@ class Leases:
             if there is not None and there.nonce != self._nonce and not self._dead(there, take_over):
                 return there
             self._lost.discard(cell.key)
-            self._held[cell.key] = {
-                "owner": str(owner.me()),
-                "nonce": self._nonce,
-                "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "cell": {"loss": cell.loss, "seed": cell.seed, "data": cell.setting.data},
-                "reached": {},
-            }
+            self._held[cell.key] = {**self._claim(cell), "reached": {}}
             self._write(cell.key)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
-                self._thread.start()
+            self._live()
         return None
 
     def note(self, cell: Cell, **reached: Any) -> None:
@@ -133,18 +199,9 @@ class Leases:
         except OSError:
             pass  # it is found dead when this process has ended
 
-    @property
-    def lost(self) -> frozenset[str]:
-        """Keys of cells that this process held and that another has taken over meanwhile."""
-        with self._guard:
-            return frozenset(self._lost)
-
     def close(self) -> None:
         """End all leases of this process."""
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._die()
         with self._guard:
             for key in list(self._held):
                 self._drop(key)
@@ -157,34 +214,21 @@ class Leases:
         found = [lease for lease in map(self._read, names) if lease is not None]
         return [lease for lease in found if lease.owner.alive is not False]
 
-    def _dead(self, lease: Lease, take_over: bool) -> bool:
-        alive = lease.owner.alive
-        if alive is not None:
-            return not alive
-        if take_over:
-            return True
-        nonce, touched, first = self._seen.get(lease.key, ("", 0, 0.0))
-        if (nonce, touched) != (lease.nonce, lease.touched):
-            self._seen[lease.key] = (lease.nonce, lease.touched, time.monotonic())
-            return False
-        return time.monotonic() - first > self._patience
+    def _sign(self, lease: Lease) -> tuple[str, Any]:
+        return lease.key, (lease.nonce, lease.touched)
 
-    def _keep_alive(self) -> None:
-        while not self._end.wait(self._beat):
-            with self._guard:
-                if not self._held:
-                    continue
-                try:
-                    with self._locked():
-                        for key in list(self._held):
-                            there = self._read(key)
-                            if there is None or there.nonce != self._nonce:
-                                del self._held[key]
-                                self._lost.add(key)
-                            else:
-                                os.utime(self._dir / key)
-                except OSError:
-                    continue  # the disk is away: perhaps it is there at the next beat
+    def _give_sign(self) -> None:
+        with self._guard:
+            if not self._held:
+                return
+            with self._locked():
+                for key in list(self._held):
+                    there = self._read(key)
+                    if there is None or there.nonce != self._nonce:
+                        del self._held[key]
+                        self._lost.add(key)
+                    else:
+                        os.utime(self._dir / key)
 
     def _locked(self) -> FileLock:
         self._dir.mkdir(parents=True, exist_ok=True)

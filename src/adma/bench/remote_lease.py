@@ -11,21 +11,17 @@ whoever looks, is taken for dead; the next lease is then N + 1, and the holder, 
 from __future__ import annotations
 
 import json
-import secrets
-import threading
-import time
 from contextlib import suppress
-from datetime import datetime, timezone
 from typing import Any
 
 from adma.bench import owner
 from adma.bench.errors import BenchError
 from adma.bench.files import Remote
-from adma.bench.lease import BEAT, PATIENCE, Lease
+from adma.bench.lease import BEAT, PATIENCE, Holder, Lease
 from adma.bench.study import Cell
 
 
-class RemoteLeases:
+class RemoteLeases(Holder):
     """As `lease.Leases`, behind a URL.
 
     Raises:
@@ -33,16 +29,11 @@ class RemoteLeases:
     """
 
     def __init__(self, files: Remote, *, beat: float = BEAT, patience: float = PATIENCE) -> None:
-        self._files, self._beat, self._patience = files, beat, patience
-        self._nonce = secrets.token_hex(8)
+        super().__init__(beat, patience)
+        self._files = files
         self._number = 0  # of beats
         self._held: dict[str, str] = {}  # key -> the lease's file
         self._reached: dict[str, dict[str, Any]] = {}
-        self._lost: set[str] = set()
-        self._seen: dict[str, tuple[bytes, float]] = {}  # nonce -> its beat, when that was first seen here
-        self._guard = threading.RLock()
-        self._end = threading.Event()
-        self._thread: threading.Thread | None = None
 
     # -- of this process -----------------------------------------------------------------------------------
 
@@ -57,13 +48,7 @@ class RemoteLeases:
                     return there
             number = 1 if last is None else int(last.rpartition(".")[2]) + 1
             name = f"leases/{cell.key}.{number}"
-            content = {
-                "owner": str(owner.me()),
-                "nonce": self._nonce,
-                "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "cell": {"loss": cell.loss, "seed": cell.seed, "data": cell.setting.data},
-            }
-            if not self._files.create(name, json.dumps(content).encode()):
+            if not self._files.create(name, json.dumps(self._claim(cell)).encode()):
                 return self._read(name) or self.take(cell, take_over=take_over)
             self._lost.discard(cell.key)
             self._held[cell.key] = name
@@ -87,18 +72,9 @@ class RemoteLeases:
                 with suppress(BenchError):  # it is found dead when this process has ended
                     self._files.remove(name)
 
-    @property
-    def lost(self) -> frozenset[str]:
-        """Keys of cells that this process held and that another has taken over meanwhile."""
-        with self._guard:
-            return frozenset(self._lost)
-
     def close(self) -> None:
         """End all leases of this process."""
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._die():
             with suppress(BenchError):  # they are found dead
                 for name in [*self._held.values(), f"leases/beat-{self._nonce}"]:
                     self._files.remove(name)
@@ -137,18 +113,8 @@ class RemoteLeases:
         except FileNotFoundError:
             return b""
 
-    def _dead(self, lease: Lease, take_over: bool) -> bool:
-        alive = lease.owner.alive
-        if alive is not None:
-            return not alive
-        if take_over:
-            return True
-        beat, now = self._beat_of(lease.nonce), time.monotonic()
-        before, first = self._seen.setdefault(lease.nonce, (beat, now))
-        if beat != before:
-            self._seen[lease.nonce] = (beat, now)
-            return False
-        return now - first > self._patience
+    def _sign(self, lease: Lease) -> tuple[str, Any]:
+        return lease.nonce, self._beat_of(lease.nonce)
 
     # -- the beat ------------------------------------------------------------------------------------------
 
@@ -164,17 +130,9 @@ class RemoteLeases:
                 "be kept apart there; use a store with conditional writes, as Amazon S3 and Google Cloud Storage have, "
                 "or a folder"
             )
-        self._thread = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
-        self._thread.start()
+        self._live()
 
-    def _keep_alive(self) -> None:
-        while not self._end.wait(self._beat):
-            try:
-                self._keep_alive_once()
-            except BenchError:
-                continue  # the store is away: perhaps it is there at the next beat
-
-    def _keep_alive_once(self) -> None:
+    def _give_sign(self) -> None:
         with self._guard:
             self._number += 1
             content = json.dumps({"beat": self._number, "reached": self._reached})

@@ -287,10 +287,11 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
         BenchError: two losses of a seed differ, or a finished run lacks a hash that another one has.
     """
     agreed: dict[int, dict[str, str]] = {}
-    for seed in results.study.seeds:
-        records: dict[str, tuple[bool, Mapping[str, Any]]] = {
-            c.cell.loss: (c.status == DONE, c.env.get("shared") or {}) for c in results.cells if c.cell.seed == seed
-        }
+    of_seeds: dict[int, dict[str, tuple[bool, Mapping[str, Any]]]] = {seed: {} for seed in results.study.seeds}
+    for c in results.cells:
+        if c.cell.seed in of_seeds:
+            of_seeds[c.cell.seed][c.cell.loss] = (c.status == DONE, c.env.get("shared") or {})
+    for seed, records in of_seeds.items():
         names = sorted({name for _, shared in records.values() for name in shared})
         for name in names:
             by_hash: dict[str, list[str]] = {}
