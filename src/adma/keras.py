@@ -1,0 +1,1 @@
+"""The losses as keras.losses.Loss, on every backend of Keras."""
