@@ -79,15 +79,14 @@ def binary_loss(member: Member, z: Array, y: Array, xp: Any) -> Array:
 
 
 def at_probability(function: Any, p: Array, tiny: float, xp: Any) -> Array:
-    """`function(t)` at `t = -log p` of a given probability, with a gradient that is never NaN.
+    """`function(t)` at `t = -log p` of given probabilities, with a gradient that is never NaN.
 
     Below `tiny`, the smallest normal number of p's type, the gradient in p, which may be infinite there, is the one
     at that number; the value is exact.
     """
-    lifted = xp.where(p < tiny, p + xp.stop_gradient(tiny - p), p)
-    loss = function(-xp.log(lifted))
-    exact = xp.stop_gradient(function(-xp.log(xp.stop_gradient(p))))
-    return xp.where(p < tiny, loss + xp.stop_gradient(exact - loss), loss)
+    loss = function(-xp.log(xp.where(p < tiny, p + xp.stop_gradient(tiny - p), p)))
+    exact = function(-xp.log(xp.stop_gradient(p)))
+    return loss + xp.stop_gradient(xp.where(exact == loss, 0.0, exact - loss))
 
 
 def posterior(member: Member, t: Array, xp: Any) -> Array:
