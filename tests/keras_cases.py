@@ -132,6 +132,11 @@ def test_posteriors():
         adma_keras.MeanAbsoluteError().posterior(LOGITS)
 
 
+def test_binary_targets_are_never_broadcast():
+    with pytest.raises(ValueError, match=r"must have the same shape, got \(8, 1\) and \(8, 4\)"):
+        BinaryAdma(from_logits=True)(INDEX[:, None], LOGITS)
+
+
 @pytest.mark.parametrize(
     ("target", "said"), [(SOFT[:, :3], "y_true must be class indices"), (SOFT[..., None], "y_true must be class")]
 )

@@ -19,7 +19,7 @@ SHAPES = {  # what it needs, and a after each epoch
 
 
 def test_every_example_has_a_test():
-    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head", "boosting"}
+    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head", "boosting", "jax_digits"}
 
 
 def ran(name: str) -> str:
@@ -78,3 +78,13 @@ def test_boosting_stands_false_labels_better_with_a_bounded_loss():
     assert set(mean) == {"built-in", "cce", "adma:a=0.26", "adma:a=0.5", "gce:q=0.7"}
     assert abs(mean["cce"] - mean["built-in"]) < 0.02
     assert mean["adma:a=0.5"] > mean["built-in"] + 0.005
+
+
+@pytest.mark.slow
+def test_digits_are_learned_in_jax():
+    for module in ("jax", "optax", "equinox"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: examples/jax_digits.py WAS NOT RUN")
+    printed = ran("jax_digits")
+    assert float(re.findall(r"test accuracy ([\d.]+)%", printed)[0]) > 93
+    assert re.search(r"class (\d), in truth \1$", printed, re.MULTILINE)

@@ -270,8 +270,12 @@ class BinaryFlexibleLoss(_ShapedLoss):
         z, y = y_pred, y_true
         if len(y.shape) == len(z.shape) - 1 and z.shape[-1] == 1:
             y = y[..., None]
-        if len(y.shape) != len(z.shape):
-            raise ValueError(f"y_true must have y_pred's shape {tuple(z.shape)}, got {tuple(y_true.shape)}")
+        if len(y.shape) != len(z.shape) or any(
+            None not in (n, m) and n != m for n, m in zip(y.shape, z.shape, strict=True)
+        ):
+            raise ValueError(
+                f"y_true and y_pred must have the same shape, got {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+            )
         y = y * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
         loss = self._now()
         if self.from_logits:
@@ -500,10 +504,19 @@ def _tiny(x: Tensor) -> float:
 
 
 def _where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """`ops.where`; a positive constant too small for the type (a floor, 1e-300) is its smallest normal number."""
-    tiny = max(_tiny(v) for v in (x, y) if not isinstance(v, float))
-    x, y = (max(v, tiny) if isinstance(v, float) and v > 0 else v for v in (x, y))
+    """`ops.where` with constants in the type of the other: Keras takes them by way of float32.
+
+    A positive constant too small for the type (a floor, 1e-300) is its smallest normal number.
+    """
+    like = y if isinstance(x, float) else x
+    if not isinstance(like, float):
+        x, y = (_constant(v, like) if isinstance(v, float) else v for v in (x, y))
     return ops.where(condition, x, y)
+
+
+def _constant(value: float, like: Tensor) -> Tensor:
+    value = max(value, _tiny(like)) if value > 0 else value
+    return ops.convert_to_tensor(value, dtype=like.dtype)
 
 
 _XP = SimpleNamespace(
