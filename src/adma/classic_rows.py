@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from adma import rows
+from adma import constraints, rows
 from adma.classic import (
     ActivePassive,
     BiTempered,
     Classic,
     MeanSquaredError,
+    SemanticCrossEntropy,
     SquaredHinge,
     SymmetricCrossEntropy,
 )
@@ -25,6 +26,14 @@ _NEWTON_STEPS = 24
 def head(loss: Classic, z: Array, xp: Any) -> Array:
     """`-log` of the loss's own softmax, (..., C)."""
     return tempered_nll(z, loss.t2, xp) if isinstance(loss, BiTempered) else rows.nll(z, xp)
+
+
+def loss_of_logits(loss: Classic, z: Array, y: Array, keep: Array | None, xp: Any) -> Array:
+    """The loss of each row, (...), of logits (..., C); otherwise as `row_loss`."""
+    if isinstance(loss, SemanticCrossEntropy):
+        forward = xp.sum(rows.weighed(y, rows.nll(z, xp), xp), -1)
+        return forward + loss.strength * _semantic(loss.constraint, z, xp)
+    return row_loss(loss, head(loss, z, xp), y, keep, xp)
 
 
 def row_loss(loss: Classic, t: Array, y: Array, keep: Array | None, xp: Any) -> Array:
@@ -54,7 +63,38 @@ def row_loss(loss: Classic, t: Array, y: Array, keep: Array | None, xp: Any) -> 
     if isinstance(loss, ActivePassive):
         forward = _normalised_cross_entropy(t, y, xp)
         return loss.alpha * forward + loss.beta * _reverse_cross_entropy(t, y, loss.clip, xp)
-    raise TypeError(f"no rows are known for {loss!r}")
+    raise TypeError(
+        f"{loss!r} is no function of probabilities alone; its PyTorch form is adma.make_loss({loss.name!r})"
+    )
+
+
+def _semantic(constraint: str, z: Array, xp: Any) -> Array:
+    """`-log P(constraint)` of labels that are independently true by `sigmoid(z)`."""
+    if constraint == "exactly_one":  # sum_k softplus(z_k) - logsumexp(z), the largest class's own terms together
+        top = rows.hot(xp.argmax(z, -1), z.shape[-1], xp)
+        peak = xp.sum(xp.where(top, z, 0.0), -1)
+        others = xp.sum(xp.where(top, 0.0, rows.softplus(z, xp)), -1)
+        rest = xp.sum(xp.where(top, 0.0, xp.exp(rows.difference(z, peak[..., None], xp))), -1)
+        return rows.softplus(-peak, xp) + others - xp.log1p(rest)
+    rule = constraints.named(constraint, z.shape[-1])
+    values = [0.0 * xp.sum(xp.where(xp.isinf(z), 0.0, z), -1)]  # log 1 at the end, of the rows' shape
+    for index in range(rule.variables - 1, -1, -1):
+        off, on = -rows.softplus(z[..., index], xp), -rows.softplus(-z[..., index], xp)
+        values = [
+            off + values[low]
+            if high < 0
+            else on + values[high]
+            if low < 0
+            else _log_add(off + values[low], on + values[high], xp)
+            for low, high in rule.levels[index].tolist()
+        ]
+    return xp.where(values[0] < 0, -values[0], 0.0)  # a probability that rounding has brought above 1 is 1
+
+
+def _log_add(x: Array, y: Array, xp: Any) -> Array:
+    """`log(exp x + exp y)`, also where one of them, or both, is log 0."""
+    top, low = xp.where(x > y, x, y), xp.where(x > y, y, x)
+    return top + xp.log1p(xp.exp(rows.difference(low, top, xp)))
 
 
 def tempered_nll(z: Array, t2: float, xp: Any) -> Array:

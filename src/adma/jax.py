@@ -62,6 +62,7 @@ __all__ = [
     "mean_squared_error",
     "poly1_loss",
     "posterior",
+    "semantic_cross_entropy",
     "smoothed_cross_entropy",
     "squared_hinge",
     "symmetric_cross_entropy",
@@ -122,7 +123,7 @@ def loss(
         if isinstance(chosen, Member):
             out = rows.soft_loss(_whole(chosen), rows.nll(z, _XP), y, _XP)
         else:
-            out = classic_rows.row_loss(chosen, classic_rows.head(chosen, z, _XP), y, keep, _XP)  # type: ignore[arg-type]
+            out = classic_rows.loss_of_logits(chosen, z, y, keep, _XP)  # type: ignore[arg-type]
     if counted is not None:
         out = jnp.where(counted, out, 0.0)
     if call.unknown is not None:
@@ -289,6 +290,7 @@ bi_tempered_loss = _multiclass("bi_tempered_loss", classic.BiTempered)
 smoothed_cross_entropy = _multiclass("smoothed_cross_entropy", classic.SmoothedCrossEntropy)
 symmetric_cross_entropy = _multiclass("symmetric_cross_entropy", classic.SymmetricCrossEntropy)
 active_passive_loss = _multiclass("active_passive_loss", classic.ActivePassive)
+semantic_cross_entropy = _multiclass("semantic_cross_entropy", classic.SemanticCrossEntropy)
 
 binary_cross_entropy = _binary("binary_cross_entropy", family.CrossEntropy)
 binary_adma_loss = _binary("binary_adma_loss", family.Adma)

@@ -136,6 +136,8 @@ class FlexibleLoss(_ShapedLoss):
         dtype: str | None = None,
     ) -> None:
         super().__init__(loss, from_logits, label_smoothing, reduction, name, dtype)
+        if isinstance(self._loss, classic.SemanticCrossEntropy) and not from_logits:
+            raise ValueError("semantic is of the logits, not of the softmax's probabilities: give from_logits=True")
         self.axis = axis
         self.ignore_class = ignore_class
 
@@ -198,9 +200,10 @@ class FlexibleLoss(_ShapedLoss):
                 return rows.soft_loss(loss, t, y, _XP)
             return classic_rows.row_loss(loss, t, y, None, _XP)  # type: ignore[arg-type]
 
+        if self.from_logits and isinstance(loss, Member):
+            return from_nll(rows.nll(z, _XP))
         if self.from_logits:
-            head = rows.nll(z, _XP) if isinstance(loss, Member) else classic_rows.head(loss, z, _XP)  # type: ignore[arg-type]
-            return from_nll(head)
+            return classic_rows.loss_of_logits(loss, z, y, None, _XP)  # type: ignore[arg-type]
         p = z / ops.sum(z, -1, keepdims=True)
         return rows.at_probability(from_nll, p, _tiny(p), _XP)
 
@@ -454,6 +457,7 @@ BiTempered = _named(classic.BiTempered, FlexibleLoss, "BiTempered")
 SmoothedCrossEntropy = _named(classic.SmoothedCrossEntropy, FlexibleLoss, "SmoothedCrossEntropy")
 SymmetricCrossEntropy = _named(classic.SymmetricCrossEntropy, FlexibleLoss, "SymmetricCrossEntropy")
 ActivePassive = _named(classic.ActivePassive, FlexibleLoss, "ActivePassive")
+SemanticCrossEntropy = _named(classic.SemanticCrossEntropy, FlexibleLoss, "SemanticCrossEntropy")
 
 BinaryAdma = _named(family.Adma, BinaryFlexibleLoss, "BinaryAdma")
 BinaryCrossEntropy = _named(family.CrossEntropy, BinaryFlexibleLoss, "BinaryCrossEntropy")
