@@ -1,5 +1,6 @@
 # make demo: set up, then compare the paper's four losses on real images and write a report
 # make test: set up, then run all checks and tests
+# make docs: build the documentation's site into site/, with warnings as errors
 # The environment lies in .venv and is made from constraints.txt, which pins every version.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak clean
+.PHONY: help setup demo test lint docs bench soak clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ THREADS := $(shell $(PYTHON) -c 'import os; print(max(1, (os.cpu_count() or 1) /
 test: lint
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(JOBS) --dist loadfile
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # make bench: speed on the CPU against torch and what else is installed; tables and a plot in benchmarks/results
 bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
@@ -54,4 +58,4 @@ soak: setup
 
 clean:
 	rm -f $(NATIVE)/libadma_native*
-	rm -rf $(VENV) adma-runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) adma-runs dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

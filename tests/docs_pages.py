@@ -10,7 +10,7 @@ A comment before a block says what the tests do with it, in the page's source fo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -64,17 +64,8 @@ def read(name: str, source: str) -> Page:
                 told[kind] = words
         elif token.type in ("fence", "code_block"):
             language = token.info.split()[0] if token.info else ""
-            blocks.append(
-                Block(
-                    name,
-                    line,
-                    language,
-                    token.content,
-                    told.get("not run", ""),
-                    "run in the tests" in told,
-                    told.get("before it", ""),
-                )  # fmt: skip
-            )
+            block = Block(name, line, language, token.content, told.get("not run", ""), "run in the tests" in told)
+            blocks.append(replace(block, before=told.get("before it", "")))
             told = {}
         elif told and token.type in ("heading_open", "paragraph_open"):
             raise ValueError(f"{name}:{line}: no block of code follows <!-- {next(iter(told))} -->")

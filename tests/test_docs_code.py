@@ -9,22 +9,25 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import docs_pages
 import pytest
 import torch
-from docs_pages import ROOT, Block, Page
 
+import command_line
+import docs_pages
+import losses
 from adma import constraints, spec
 from adma.bench.paper import published
 from adma.cli import main
 from adma.flex import spec as flex_spec
 from adma.options import parser
+from docs_pages import ROOT, Block, Page
 
 NOT_RUN = 0  # blocks that say `<!-- not run: why -->`; one more is a decision, not an accident
 LANGUAGES = {"python", "sh", "yaml", "text", ""}
 PAGES = docs_pages.written()
+GENERATED = {**losses.pages(), "api/command_line.md": command_line.page()}
+PAGES += [docs_pages.read(f"website: {name}", text) for name, text in GENERATED.items()]
 with_python = pytest.mark.parametrize(
     "page", [p for p in PAGES if any(b.language == "python" for b in p.blocks)], ids=lambda p: p.name
 )

@@ -1,0 +1,39 @@
+"""For mkdocstrings: signatures as `inspect.signature` tells them, where classes make theirs by descriptors."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import griffe
+
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: griffe.ParameterKind.positional_only,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
+    inspect.Parameter.VAR_POSITIONAL: griffe.ParameterKind.var_positional,
+    inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
+    inspect.Parameter.VAR_KEYWORD: griffe.ParameterKind.var_keyword,
+}
+
+
+class Signatures(griffe.Extension):
+    """Gives a class the parameters that `help` shows, and hides members whose value says no more than its address."""
+
+    def on_class_members(self, *, node: Any, cls: griffe.Class, **_: Any) -> None:
+        for name in [n for n, m in cls.members.items() if " object at 0x" in str(getattr(m, "value", ""))]:
+            cls.del_member(name)
+        if "kind" in cls.members:
+            cls.del_member("kind")
+        parameters = [
+            griffe.Parameter(
+                p.name, annotation=_text(p.annotation), kind=_KINDS[p.kind], default=_text(p.default, repr)
+            )
+            for p in inspect.signature(node.obj).parameters.values()
+        ]
+        cls.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters), parent=cls))
+
+
+def _text(value: Any, write: Any = inspect.formatannotation) -> str | None:
+    if value is inspect.Parameter.empty:
+        return None
+    return value if isinstance(value, str) and write is not repr else write(value)
