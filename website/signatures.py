@@ -17,13 +17,17 @@ _KINDS = {
 
 
 class Signatures(griffe.Extension):
-    """Gives a class the parameters that `help` shows, and hides members whose value says no more than its address."""
+    """Gives a loss's module the parameters that `help` shows, and hides members whose value says no more than its address."""
 
     def on_class_members(self, *, node: Any, cls: griffe.Class, **_: Any) -> None:
+        if not hasattr(node.obj, "kind"):  # the losses' modules are those that stand for a kind of loss
+            return
         for name in [n for n, m in cls.members.items() if " object at 0x" in str(getattr(m, "value", ""))]:
             cls.del_member(name)
         if "kind" in cls.members:
             cls.del_member("kind")
+        if "__init__" in cls.members:
+            cls.del_member("__init__")
         parameters = [
             griffe.Parameter(
                 p.name, annotation=_text(p.annotation), kind=_KINDS[p.kind], default=_text(p.default, repr)

@@ -13,7 +13,7 @@
   const notConvex = "it is not convex in p here";
   const c = (m) => Math.log(m.base);
   const scale = (m) => (m.normalize ? 1 : m.a * c(m) * m.base);
-  const error = (t) => -Math.expm1(-t);
+  const error = (t) => Math.max(-Math.expm1(-t), 1e-300);
   const formulas = {
     cce: { psi: (t) => t, slope: () => 1, supremum: () => Infinity, no: () => "" },
     adma: {
@@ -29,7 +29,7 @@
     mae: { psi: (t) => 2 * error(t), slope: (t) => 2 * Math.exp(-t), supremum: () => 2, no: () => flat },
     focal: {
       psi: (t, m) => error(t) ** m.gamma * t,
-      slope: (t, m) => error(t) ** m.gamma * (1 + m.gamma * Math.exp(-t) * (t > 1e-12 ? t / error(t) : 1)),
+      slope: (t, m) => error(t) ** m.gamma * (1 + m.gamma * Math.exp(-t) * (t > 0 ? t / error(t) : 1)),
       supremum: () => Infinity, no: () => "",
     },
     poly1: {
@@ -146,7 +146,7 @@
     charts.posterior.draw([["reference", (p) => p], ["line0", (p) => (no ? NaN : posterior(p, f, m))]], 1, { p: at, value: back, text: no ? "not told" : short(back) });
     const numbers = [
       ["loss", "loss at p", psi], ["slope", "slope at p", slope], ["posterior", "recovered posterior at p, of two classes", back],
-      ["slope-at-one", "slope at p = 1", f.slope(1e-15, m)], ["supremum", "largest loss", f.supremum(m)],
+      ["slope-at-one", "slope at p = 1", f.slope(0, m)], ["supremum", "largest loss", f.supremum(m)],
     ];
     if (select.value === "adma") numbers.push(["convex-limit", "convex in p up to a =", 1 / (1 + c(m))]);
     const body = make("tbody");
