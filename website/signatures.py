@@ -17,7 +17,7 @@ _KINDS = {
 
 
 class Signatures(griffe.Extension):
-    """Gives a loss's module the parameters that `help` shows, and hides members whose value says no more than its address."""
+    """Gives a loss's module the parameters that `help` shows, and hides members whose value is but an address."""
 
     def on_class_members(self, *, node: Any, cls: griffe.Class, **_: Any) -> None:
         if not hasattr(node.obj, "kind"):  # the losses' modules are those that stand for a kind of loss
