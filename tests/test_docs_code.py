@@ -61,6 +61,7 @@ def run_page(page: Page) -> int:
 @with_python
 def test_a_pages_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # which a page may choose too, but only for itself
     torch.manual_seed(0)
     try:
         assert run_page(page) == sum(b.language == "python" and not b.not_run for b in page.blocks)
