@@ -49,6 +49,7 @@ from adma.torch.modules import (
     Poly1Loss,
     TaylorCrossEntropyLoss,
 )
+from adma.torch.posterior_head import posterior_head
 from adma.torch.semantic import SemanticLoss
 
 __all__ = [
@@ -97,4 +98,5 @@ __all__ = [
     "SymmetricCrossEntropyLoss",
     "TaylorCrossEntropyLoss",
     "make_loss",
+    "posterior_head",
 ]

@@ -44,9 +44,14 @@ class Call:
 
 def values_readable(tensor: Tensor) -> bool:
     """Whether the values may be looked at without a synchronisation or a graph break."""
+    return values_there(tensor) and tensor.device.type not in ("cuda", "xla")
+
+
+def values_there(tensor: Tensor) -> bool:
+    """Whether there are values, and no graph or transformation that looking at them would break."""
     if torch.compiler.is_compiling() or transforming() or in_dual_level() or torch.jit.is_tracing():
         return False
-    return tensor.device.type not in ("cuda", "meta", "xla") and type(tensor) in (Tensor, torch.nn.Parameter)
+    return tensor.device.type != "meta" and type(tensor) in (Tensor, torch.nn.Parameter)
 
 
 def reduction_name(reduction: str, size_average: bool | None, reduce: bool | None) -> str:

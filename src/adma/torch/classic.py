@@ -22,7 +22,7 @@ from adma.family import CrossEntropy
 from adma.torch.engine import DenseLoss, Head, dense_loss, flexible_loss
 from adma.torch.flexible import CallLoss, Named, Shape
 from adma.torch.kernels import terms
-from adma.torch.posterior import class_nll, normalised, posterior
+from adma.torch.posterior import class_nll, normalised, posterior, refuse
 from adma.torch.semantic import constraint_of, rule_rows
 
 
@@ -227,12 +227,9 @@ class ClassicLoss(Named, CallLoss):
         Raises:
             ValueError: the minimiser of this loss does not determine the posteriors.
         """
-        if self.no_posterior:
-            raise ValueError(f"no posteriors: {self.no_posterior}")
+        refuse(self.no_posterior)
         t = self._nll(input)
         if self.weight is not None:
-            if bool((self.weight <= 0).any()):
-                raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
             t = t + torch.log(self.weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
         return normalised(-t, input)
 
@@ -301,7 +298,7 @@ class SymmetricCrossEntropyLoss(ClassicLoss):
     def no_posterior(self) -> str:
         if self.label_smoothing and self.member.beta * self.member.clip:
             return "sce is a function of p for class indices alone, and these were smoothed"
-        return self.member.no_posterior
+        return super().no_posterior
 
     def posterior(self, input: Tensor) -> Tensor:
         """Calibrated class probabilities from a network trained on class indices, by the map of Poly-1.
@@ -309,8 +306,7 @@ class SymmetricCrossEntropyLoss(ClassicLoss):
         Raises:
             ValueError: the loss is linear in p, or was used with label smoothing.
         """
-        if self.no_posterior:
-            raise ValueError(f"no posteriors: {self.no_posterior}")
+        refuse(self.no_posterior)
         return posterior(self.member.one_hot, input, weight=self.weight, from_probabilities=self.from_probabilities)
 
 

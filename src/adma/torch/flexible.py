@@ -14,7 +14,7 @@ from adma.spec import format_spec
 from adma.torch import checks
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.engine import flexible_loss
-from adma.torch.posterior import binary_posterior, posterior
+from adma.torch.posterior import binary_posterior, no_trace, posterior
 
 _V = TypeVar("_V")
 
@@ -137,7 +137,7 @@ class CallLoss(nn.Module):
     @property
     def no_posterior(self) -> str:
         """Why `posterior` refuses; empty if it does not."""
-        return self.member.no_posterior
+        return self.member.no_posterior or no_trace(self.weight)
 
     def posterior(self, input: Tensor) -> Tensor:
         """Class probabilities from a network's output; see `adma.functional.posterior`."""
@@ -258,6 +258,11 @@ class BinaryFlexibleLoss(nn.Module):
         return binary_flexible_loss(
             self.member, input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
         )
+
+    @property
+    def no_posterior(self) -> str:
+        """Why `posterior` refuses; empty if it does not."""
+        return self.member.no_posterior or no_trace(self.pos_weight)
 
     def posterior(self, input: Tensor) -> Tensor:
         """The calibrated probability of each positive label, from the logits (*).

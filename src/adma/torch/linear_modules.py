@@ -23,7 +23,7 @@ from adma.torch import checks
 from adma.torch.flexible import Named, Shape
 from adma.torch.linear import linear_flexible_loss
 from adma.torch.linear_checks import LinearLossOptions
-from adma.torch.posterior import posterior
+from adma.torch.posterior import no_trace, posterior
 
 
 class LinearFlexibleLoss(nn.Module):
@@ -113,6 +113,11 @@ class LinearFlexibleLoss(nn.Module):
         """The layer's output (..., C) for `input` (..., H), soft-capped: to generate, or to evaluate."""
         logits: Tensor = self.linear(input)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    @property
+    def no_posterior(self) -> str:
+        """Why `posterior` refuses; empty if it does not."""
+        return self.member.no_posterior or no_trace(self.weight)
 
     def posterior(self, input: Tensor) -> Tensor:
         """Class probabilities (..., C) for `input` (..., H), by `adma.functional.posterior`.

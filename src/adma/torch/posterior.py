@@ -33,24 +33,20 @@ def posterior(
         ValueError: the loss does not determine the posteriors, or a class weight is 0.
         TypeError: `input` is no floating-point tensor.
     """
-    if member.no_posterior:
-        raise ValueError(f"no posteriors: {member.no_posterior}")
+    refuse(member.no_posterior or no_trace(weight))
     t = class_nll(input, from_probabilities)
     possible = t < torch.inf  # a masked class stays impossible; its own terms are inf - inf
     finite = torch.where(possible, t, torch.ones_like(t))
     log_eta = torch.where(possible, -finite - member.log_slope(finite, terms.xp), float("-inf"))
     if weight is not None:
-        if bool((weight <= 0).any()):
-            raise ValueError("no posteriors: a class with weight 0 leaves no trace in the network")
         log_eta = log_eta - torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
-    # a slope of 0 at p = 1 makes that class certain
-    return normalised(log_eta.clamp(max=torch.finfo(t.dtype).max), input)
+    # a slope of 0 at p = 1 makes that class certain; a number that float32 has too, as ONNX may write it in that type
+    return normalised(log_eta.clamp(max=1e30), input)
 
 
 def binary_posterior(member: Member, input: Tensor, *, pos_weight: Tensor | None = None) -> Tensor:
     """The posterior of the positive label, from one logit a label (any shape); as `posterior` for two classes."""
-    if member.no_posterior:
-        raise ValueError(f"no posteriors: {member.no_posterior}")
+    refuse(member.no_posterior or no_trace(pos_weight))
     checks.floating("input", input)
     z = input.to(terms.row_dtype(input.device))
     on, off = terms.softplus(-z), terms.softplus(z)
@@ -59,6 +55,19 @@ def binary_posterior(member: Member, input: Tensor, *, pos_weight: Tensor | None
     if pos_weight is not None:
         odds = odds - torch.log(pos_weight.to(z.dtype))
     return torch.sigmoid(odds).to(checks.result_dtype(input))
+
+
+def no_trace(weight: Tensor | None) -> str:
+    """Why weights keep the posteriors from being recovered; empty if they do not, or inside a graph, which has none."""
+    if weight is None or not checks.values_there(weight) or not bool((weight <= 0).any()):
+        return ""
+    return "a class with weight 0 leaves no trace in the network"
+
+
+def refuse(reason: str) -> None:
+    """Raise a ValueError for a reason that is not empty."""
+    if reason:
+        raise ValueError(f"no posteriors: {reason}")
 
 
 def class_nll(input: Tensor, from_probabilities: bool = False) -> Tensor:
