@@ -222,3 +222,26 @@ def test_under_ddp(tmp_path):
         assert model.module[2].weight.grad.abs().sum() > 0
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), margin=st.integers(1, 5))
+def test_pytorch_metric_learnings_loss_agrees(seed, margin):
+    """Theirs has weights (D, C), no bias, and a factor `scale` on the logits; values and gradients are the same."""
+    reason = "pytorch-metric-learning is not installed: ITS LOSS WAS NOT COMPARED"
+    losses = pytest.importorskip("pytorch_metric_learning.losses", reason=reason)
+    x, weight, _, target = drawn(seed)
+    theirs = losses.LargeMarginSoftmaxLoss(num_classes=C, embedding_size=D, margin=margin, scale=1).double()
+    layer = nn.Linear(D, C, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        theirs.W.copy_(weight.T)
+        layer.weight.copy_(weight)
+    mine, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found = adma.LargeMarginSoftmaxLoss(margin=margin).attach(layer)(layer(mine), target)
+    expected = theirs(other, target)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(mine.grad, other.grad, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(layer.weight.grad, theirs.W.grad.T, rtol=1e-7, atol=1e-9)
