@@ -16,17 +16,35 @@ SHAPES = {  # what it needs, and a after each epoch
     "schedule_lightning": (["lightning"], [0.01 + 0.29 * 19 / 30, 0.3, 0.3]),
     "schedule_hf_trainer": (["transformers", "accelerate"], [0.1075, 0.3025, 0.4]),
 }
+NEEDED = {  # by other examples
+    "accelerate_loop": ["accelerate"],
+    "boosting": ["lightgbm"],
+    "hf_text_classifier": ["transformers", "accelerate"],
+    "jax_digits": ["jax", "optax", "equinox"],
+    "metric_learning": ["pytorch_metric_learning"],
+    "skorch_grid": ["skorch"],
+}
 
 
 def test_every_example_has_a_test():
-    assert set(EXAMPLES) == {*SHAPES, "posterior", "learn_loop", "language_model_head", "boosting", "jax_digits"}
+    others = {"posterior", "learn_loop", "language_model_head", "plain_loop", "fastai_callback"}
+    assert set(EXAMPLES) == {*SHAPES, *others, *NEEDED}
 
 
-def ran(name: str) -> str:
-    """What an example prints."""
-    done = subprocess.run([sys.executable, EXAMPLES[name]], capture_output=True, text=True, timeout=300, check=False)
+def ran(name: str, *by: str | Path) -> str:
+    """What an example prints; by another program, if one is given."""
+    for module in NEEDED.get(name, ()):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed: examples/{name}.py WAS NOT RUN")
+    done = subprocess.run(
+        [sys.executable, *by, EXAMPLES[name]], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def accuracy(printed: str) -> float:
+    return float(re.findall(r"test accuracy ([\d.]+)%", printed)[-1])
 
 
 @pytest.mark.slow
@@ -71,8 +89,6 @@ def test_token_weighting_raises_the_probability_and_cross_entropy_keeps_the_nats
 
 @pytest.mark.slow
 def test_boosting_stands_false_labels_better_with_a_bounded_loss():
-    if importlib.util.find_spec("lightgbm") is None:
-        pytest.skip("lightgbm is not installed: examples/boosting.py WAS NOT RUN")
     rows = dict(re.findall(r"^([\w:.=-]+) +([\d. ]+)$", ran("boosting"), re.MULTILINE))
     mean = {name: sum(map(float, row.split())) / 3 for name, row in rows.items()}
     assert set(mean) == {"built-in", "cce", "adma:a=0.26", "adma:a=0.5", "gce:q=0.7"}
@@ -82,9 +98,63 @@ def test_boosting_stands_false_labels_better_with_a_bounded_loss():
 
 @pytest.mark.slow
 def test_digits_are_learned_in_jax():
-    for module in ("jax", "optax", "equinox"):
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed: examples/jax_digits.py WAS NOT RUN")
     printed = ran("jax_digits")
     assert float(re.findall(r"test accuracy ([\d.]+)%", printed)[0]) > 93
     assert re.search(r"class (\d), in truth \1$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_plain_loop_ends_in_probabilities():
+    printed = ran("plain_loop")
+    assert accuracy(printed) > 93
+    p = [float(value) for value in re.findall(r"\b[01]\.\d{3}\b", printed)]
+    assert len(p) == 10
+    assert sum(p) == pytest.approx(1, abs=0.006)
+
+
+@pytest.mark.slow
+def test_it_learns_under_accelerate():
+    assert accuracy(ran("accelerate_loop")) > 93
+
+
+@pytest.mark.slow
+def test_a_text_classifier_by_the_trainer():
+    printed = ran("hf_text_classifier")
+    assert float(re.findall(r"accuracy on unseen ones ([\d.]+)%", printed)[0]) > 75  # the largest class is under 60%
+    found = dict(re.findall(r"(asyncio|email|unittest) ([\d.]+)", printed.splitlines()[-1]))
+    p = {package: float(value) for package, value in found.items()}
+    assert sum(p.values()) == pytest.approx(1, abs=0.02)
+    assert max(p, key=p.get) == "email"
+
+
+@pytest.mark.slow
+def test_a_grid_over_the_losses_parameter_by_skorch():
+    printed = ran("skorch_grid")
+    rows = dict(re.findall(r"^a ([\d.]+) +accuracy on held-out folds ([\d.]+)%$", printed, re.MULTILINE))
+    assert list(map(float, rows)) == [0.05, 0.26, 0.5]
+    best = re.findall(r"^best a ([\d.]+)", printed, re.MULTILINE)[0]
+    assert float(rows[best]) == max(map(float, rows.values()))
+    assert len(set(rows.values())) > 1  # the parameter reaches the loss
+    assert accuracy(printed) > 80  # of clean labels, though 40% of those that it learned from were false
+    assert "probabilities sum to 1.000" in printed
+
+
+@pytest.mark.slow
+def test_a_metric_loss_beside_it_orders_the_embeddings():
+    pattern = r"^(adma.*?) +test accuracy ([\d.]+)%  nearest neighbour ([\d.]+)%$"
+    found = {name: (float(a), float(n)) for name, a, n in re.findall(pattern, ran("metric_learning"), re.MULTILINE)}
+    assert list(found) == ["adma", "adma + triplet", "adma + contrastive"]
+    assert all(right > 90 for right, _ in found.values())
+    alone = found.pop("adma")[1]
+    assert all(neighbours > alone for _, neighbours in found.values())
+
+
+@pytest.mark.slow
+def test_a_callback_of_fastai_moves_the_shape():
+    standing_in = [] if importlib.util.find_spec("fastai") else [Path(__file__).with_name("fastai_protocol.py")]
+    printed = ran("fastai_callback", *standing_in)
+    found = [float(a) for a in re.findall(r"^epoch \d  a ([\d.]+)$", printed, re.MULTILINE)]
+    last = 37 / 38  # of an epoch's 38 batches
+    assert found == pytest.approx([0.05 + 0.25 * (epoch + last) / 5 for epoch in range(5)], abs=1e-3)
+    assert accuracy(printed) > 90
+    assert "probabilities sum to 1.000" in printed
