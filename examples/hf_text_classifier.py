@@ -3,8 +3,8 @@
     python examples/hf_text_classifier.py
 
 The texts are docstrings of Python's own library, the class is the package that each is from. Configuration and
-tokenizer are built here, so nothing is downloaded; with `BertForSequenceClassification.from_pretrained(...)` and its tokenizer in
-their place the rest stays as it is.
+tokenizer are built here, so nothing is downloaded; with
+`BertForSequenceClassification.from_pretrained(...)` and its tokenizer in their place the rest stays as it is.
 """
 
 import ast

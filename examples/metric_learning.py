@@ -2,8 +2,8 @@
 
     python examples/metric_learning.py
 
-Real digits (scikit-learn's). The classifier's loss sees the logits, the other one the embeddings before them. Prints how
-many test digits the classifier gets right, and how many have a nearest neighbour of their own class among the
+Real digits (scikit-learn's). The classifier's loss sees the logits, the other one the embeddings before them. Prints
+how many test digits the classifier gets right, and how many have a nearest neighbour of their own class among the
 embeddings of the training digits.
 """
 
