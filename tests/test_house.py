@@ -53,6 +53,7 @@ def test_a_module_says_what_it_is_for(path):
         "adma.torch.distributed",
         "adma.torch.linear_modules",
         "adma.torch.make",
+        "adma.torch.posterior_head",
         "adma.flex.schedule",
         "adma.flex.spec",
         "adma.flex.learn",

@@ -3,8 +3,8 @@
 >>> import torch, adma
 >>> model = torch.nn.Linear(8, 3)  # trained with adma.AdmaLoss(a=0.26)
 >>> classifier = adma.posterior_head(model, "adma:a=0.26")
->>> classifier(torch.randn(5, 8)).sum(1)
-tensor([1., 1., 1., 1., 1.])
+>>> classifier(torch.randn(5, 8)).shape  # probabilities
+torch.Size([5, 3])
 """
 
 from __future__ import annotations
