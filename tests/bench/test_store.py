@@ -67,6 +67,48 @@ def test_a_crash_while_writing_leaves_no_cell(store: Folder, monkeypatch: pytest
     assert list(store.cells_dir.iterdir()) == []
 
 
+def test_a_cell_lies_on_the_disk_before_it_is_seen_and_its_name_before_it_is_said_to_be_stored(
+    store: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: list[int] = []
+    sync, rename = os.fsync, os.replace
+    before: list[set[int]] = []
+
+    def fsync(handle: int) -> None:
+        sync(handle)
+        on_disk.append(os.fstat(handle).st_ino)
+
+    def replaced(source: Path, target: Path) -> None:
+        before.append(set(on_disk))
+        on_disk.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replaced)
+    assert store.write(result())
+    folder = store.cells_dir / STUDY.cells()[0].key
+    files = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    assert set(files) == {"config.json", "env.json", "epochs.parquet", "status.json"}
+    assert before == [{*files.values(), folder.stat().st_ino}]
+    assert on_disk == [store.cells_dir.stat().st_ino]
+
+
+def test_a_cell_that_another_process_has_stored_meanwhile_stays(store: Folder) -> None:
+    assert store.write(result())
+    assert not store.write(replace(result(), seconds=99.0))
+    assert store.read(STUDY.cells()[0]).seconds == 1.5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is forked")
+def test_a_forked_process_stores_cells_too(store: Folder) -> None:
+    store.write(result(0))
+    child = multiprocessing.get_context("fork").Process(target=store.write, args=(result(1),))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert store.read(STUDY.cells()[1]).status == DONE
+
+
 def part_of(who: Owner) -> str:
     return f".part-key~{who.host}~{who.pid}~{who.started}~x"
 
