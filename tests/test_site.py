@@ -158,6 +158,7 @@ def test_formulas_are_drawn_and_lists_are_lists(site, pages):
             formulas += 1
         assert not re.search(r"arithmatex|\\\(|\\\[", seen.text), f"{name}: a formula is left as it was written"
         assert not re.search(r"<p>[^<]*\n- ", source), f"{name}: a list has no empty line before it"
+        assert "blockquote" not in seen.tags, f"{name}: an example is a quotation"
         assert not re.search(r"0x[0-9a-f]{9,}", seen.text), f"{name}: an address in memory"
     assert formulas > 150
 

@@ -1,8 +1,9 @@
-"""For mkdocstrings: signatures as `inspect.signature` tells them, where classes make theirs by descriptors."""
+"""For mkdocstrings: signatures as `inspect.signature` tells them, and examples of docstrings as blocks of code."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import griffe
@@ -16,8 +17,15 @@ _KINDS = {
 }
 
 
+_EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", flags=re.MULTILINE)
+
+
 class Signatures(griffe.Extension):
     """Gives a loss's module the parameters that `help` shows, and hides members whose value is but an address."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring is not None:  # what begins with >>> at the margin would be a quotation
+            obj.docstring.value = _EXAMPLE.sub(lambda m: f"```pycon\n{m[0]}\n```", obj.docstring.value)
 
     def on_class_members(self, *, node: Any, cls: griffe.Class, **_: Any) -> None:
         if not hasattr(node.obj, "kind"):  # the losses' modules are those that stand for a kind of loss
