@@ -10,7 +10,7 @@ import adma
 import exact
 
 WEIGHT = torch.tensor([1.0, 2.0, 0.5, 1.5])
-MAPPED = [*(m for m in exact.EACH if not m.no_posterior), "mse", "sce:alpha=6,beta=0.1"]
+MAPPED = [*(m for m in exact.EACH if not m.no_posterior), "sce:alpha=6,beta=0.1"]
 # what saturates a softmax, or masks a class
 HOSTILE = torch.tensor(
     [[1e3, 0.0, 0.0, -1e3], [3e38, -3e38, 0.0, 0.0], [0.0, 0.0, float("-inf"), 1.0], [40.0, 0.0, -40.0, 88.0]]
@@ -22,7 +22,7 @@ class EachPosterior(nn.Module):
 
     def __init__(self, *more):
         super().__init__()
-        losses = [*MAPPED, *more, *(adma.make_loss(loss, weight=WEIGHT) for loss in ("adma", "mse"))]
+        losses = [*MAPPED, *more, adma.AdmaLoss(WEIGHT)]
         self.heads = nn.ModuleList(adma.posterior_head(nn.Identity(), loss) for loss in losses)
         self.eval()
 
