@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 # the checkout's own library, whatever is installed; mkdocs may load this file more than once
 sys.path[:0] = [path for path in (str(ROOT / "src"), str(Path(__file__).parent)) if path not in sys.path]
+os.environ.setdefault("KERAS_BACKEND", "torch")  # to import adma.keras; the one that is there in any case
 
 
 import command_line  # noqa: E402
