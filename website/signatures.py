@@ -24,7 +24,14 @@ class Signatures(griffe.Extension):
     """Gives a loss's module the parameters that `help` shows, and hides members whose value is but an address."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        if obj.docstring is not None:  # what begins with >>> at the margin would be a quotation
+        self._fence(obj)
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:  # the topmost is no object to on_object
+        self._fence(pkg)
+
+    def _fence(self, obj: griffe.Object) -> None:
+        """What begins with >>> at the margin would be a quotation."""
+        if obj.docstring is not None and "```pycon" not in obj.docstring.value:
             obj.docstring.value = _EXAMPLE.sub(lambda m: f"```pycon\n{m[0]}\n```", obj.docstring.value)
 
     def on_class_members(self, *, node: Any, cls: griffe.Class, **_: Any) -> None:

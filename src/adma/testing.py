@@ -72,7 +72,7 @@ def check_member(member: Member, *, torch: bool = True) -> None:
         AssertionError: a rule is broken; the message names the rule, the t and both numbers.
         TypeError: `member` is no member of the family.
 
-    Example:
+    Examples:
         >>> from adma.family import Adma
         >>> check_member(Adma(a=0.3))
     """

@@ -39,7 +39,7 @@ def make_loss(spec: str | Loss, *, binary: bool = False, **options: Any) -> nn.M
     Raises:
         ValueError: the spec is not understood, or there is no binary form of this loss.
 
-    Example:
+    Examples:
         >>> make_loss("adma:a=0.3", label_smoothing=0.1)
         AdmaLoss(a=0.3, base=2.718281828459045, normalize=False, label_smoothing=0.1)
     """
