@@ -1,7 +1,6 @@
 """Whatever lies in a file: it is read, or it is refused in words; nothing else is raised, and nothing is made up.
 
-Each property takes bytes that were good and does something to them. In a test run each has a few dozen examples, always
-the same; `make fuzz` has libFuzzer look for more of them, by what the code has not done yet (`tests/fuzz.py`).
+Each property takes bytes that were good and does something to them: a few dozen examples, always the same.
 """
 
 from __future__ import annotations
