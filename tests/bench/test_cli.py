@@ -108,7 +108,7 @@ def start(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_cells(root: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400  # of a hang; a busy machine takes its time
     while len(list(root.glob("cells/[!.]*"))) < count:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline, "no cell was finished in time"
@@ -123,7 +123,7 @@ def test_killed_and_started_again_it_ends_with_the_numbers_of_one_run(
     process = start(command, tmp_path)
     wait_for_cells(tmp_path / "out", 1, process)
     os.killpg(process.pid, kind) if kind == signal.SIGINT else process.send_signal(kind)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=200)
     if kind != signal.SIGKILL:
         assert process.returncode == 130
         assert "run the same command again to continue" in out.replace("\n", " ")

@@ -321,7 +321,6 @@ def test_make_loss_reads_the_shape():
         adma.make_loss("adma", smoothing=0.1)
 
 
-@adma.register
 @dataclass(frozen=True)
 class Damped(Member):
     rate: float = 0.5
@@ -334,6 +333,14 @@ class Damped(Member):
         return 1.0 / (1.0 + self.rate * t)
 
 
+@pytest.fixture
+def damped(monkeypatch):
+    """`Damped` is registered, for this test alone."""
+    monkeypatch.setattr(spec, "_REGISTRY", dict(spec._REGISTRY))
+    adma.register(Damped)
+
+
+@pytest.mark.usefixtures("damped")
 def test_a_member_of_ones_own():
     module = adma.make_loss("damped_in_a_test:rate=0.3", weight=W, label_smoothing=0.1)
     assert isinstance(module, adma.FlexibleLoss)
@@ -353,6 +360,7 @@ def test_a_member_of_ones_own():
     assert torch.equal(pickle.loads(pickle.dumps(module))(Z, Y), module(Z, Y))
 
 
+@pytest.mark.usefixtures("damped")
 def test_a_member_of_ones_own_compiles():
     module = adma.make_loss("damped_in_a_test:rate=0.3")
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")

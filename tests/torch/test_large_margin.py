@@ -123,6 +123,15 @@ def test_the_module_has_the_call_of_cross_entropy(options):
     )
 
 
+def test_a_mean_over_nothing_is_zero_with_zero_gradients():
+    layer = nn.Linear(D, C)
+    loss_fn = adma.LargeMarginSoftmaxLoss(margin=3).attach(layer)
+    for rows, target in [(2, torch.tensor([-100, -100])), (0, torch.zeros(0, dtype=torch.long))]:
+        value = loss_fn(layer(torch.randn(rows, D)), target)
+        assert value.item() == 0
+        assert not any(gradient.any() for gradient in torch.autograd.grad(value, [*layer.parameters()]))
+
+
 def test_it_learns_and_leaves_a_margin():
     torch.manual_seed(0)
     x = torch.cat([torch.randn(60, 2) * 0.3 + c for c in torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])])

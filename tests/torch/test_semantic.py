@@ -55,6 +55,16 @@ def test_values_and_gradients(rule):
     assert torch.autograd.gradgradcheck(lambda z: functional.semantic_loss(z, rule, reduction="none"), z)
 
 
+@pytest.mark.parametrize("rule", ["exactly_one", "at_most_2"])
+def test_a_mean_over_nothing_is_zero_with_zero_gradients(rule):
+    for shape in [(0, 4), (2, 4, 0)]:
+        z = torch.zeros(shape, requires_grad=True)
+        value = functional.semantic_loss(z, rule)
+        (gradient,) = torch.autograd.grad(value, z)
+        assert value.item() == 0
+        assert gradient.shape == shape
+
+
 def test_shapes():
     z = torch.randn(2, 4, 3, 5)
     rows = functional.semantic_loss(z, RULE, reduction="none")
