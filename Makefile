@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench soak clean
+.PHONY: help setup demo test lint docs bench soak fuzz clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench: setup
 # make soak: kill real commands at 60 random instants and compare what they end with
 soak: setup
 	ADMA_SOAK=30 $(BIN)/pytest -s tests/bench/test_kill.py --timeout 7200
+
+# make fuzz: every property of files and specs under atheris, for ADMA_FUZZ seconds each
+fuzz: setup
+	ADMA_FUZZ=$${ADMA_FUZZ:-60} $(BIN)/pytest tests/test_fuzz_one.py --timeout 7200
 
 clean:
 	rm -f $(NATIVE)/libadma_native*
