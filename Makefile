@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench soak fuzz clean
+.PHONY: help setup demo test lint docs bench soak fuzz audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ soak: setup
 # make fuzz: every property of files and specs under atheris, for ADMA_FUZZ seconds each
 fuzz: setup
 	ADMA_FUZZ=$${ADMA_FUZZ:-60} $(BIN)/pytest tests/test_fuzz_one.py --timeout 7200
+
+# make audit: known vulnerabilities of the versions in constraints.txt; asks PyPI
+audit: setup
+	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -f $(NATIVE)/libadma_native*
