@@ -6,6 +6,7 @@ KERAS_BACKEND=jax python tests/parity.py keras OUT.npz
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 
 import ml_dtypes
 import numpy as np
@@ -81,6 +82,17 @@ def by_torch(
     return rows.detach().double().numpy(), gradient.double().numpy()
 
 
+def jax_doubles(enabled: bool = True) -> AbstractContextManager[None]:
+    """JAX with float64, or without, for a while: by the name that this version has for it."""
+    import jax
+
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(enabled)
+    from jax.experimental import enable_x64
+
+    return enable_x64(enabled)
+
+
 def by_jax(loss: Loss, dtype: str, logits: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, ...]:
     """Rows and gradient by JAX."""
     import jax
@@ -88,7 +100,7 @@ def by_jax(loss: Loss, dtype: str, logits: np.ndarray, target: np.ndarray) -> tu
 
     from adma import jax as adma_jax
 
-    with jax.enable_x64(dtype == "float64"):
+    with jax_doubles(dtype == "float64"):
         z = jnp.asarray(logits, dtype)
         y = jnp.asarray(target) if target.ndim == 1 else jnp.asarray(target, dtype)
 

@@ -21,6 +21,7 @@ from adma import family, functional
 from adma import jax as adma_jax
 from adma import numpy as reference
 from adma.spec import known, parse
+from parity import jax_doubles
 
 RNG = np.random.default_rng(0)
 LOGITS, LABELS = RNG.normal(scale=3.0, size=(6, 4)), RNG.integers(0, 4, 6)
@@ -30,7 +31,7 @@ INF = np.inf
 
 @pytest.fixture
 def double():
-    with jax.enable_x64(True):
+    with jax_doubles():
         yield
 
 

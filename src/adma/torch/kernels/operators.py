@@ -48,7 +48,11 @@ def _checked(target: Tensor, classes: int) -> None:
         raise IndexError(f"target {wrong} is out of range: with {classes} classes an index is in [0, {classes - 1}]")
 
 
-@torch.library.custom_op("adma::rows", mutates_args=())
+# schemas are written out: older versions of torch do not read `list[float]` off a signature
+@torch.library.custom_op(
+    "adma::rows", mutates_args=(),
+    schema="(Tensor z, Tensor target, Tensor? keep, str code, float[] constants) -> (Tensor, Tensor, Tensor, Tensor)",
+)  # fmt: skip
 def rows(
     z: Tensor, target: Tensor, keep: Tensor | None, code: str, constants: list[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -75,7 +79,11 @@ def _(z: Tensor, target: Tensor, keep: Tensor | None, code: str, constants: list
     return (torch.empty(target.shape, dtype=terms.row_dtype(z.device), device=z.device), *saved)
 
 
-@torch.library.custom_op("adma::rows_gradient", mutates_args=())
+@torch.library.custom_op(
+    "adma::rows_gradient", mutates_args=(),
+    schema="(Tensor z, Tensor target, Tensor level, Tensor total, Tensor odds, Tensor grad, str code, "
+    "float[] constants) -> Tensor",
+)  # fmt: skip
 def rows_gradient(
     z: Tensor, target: Tensor, level: Tensor, total: Tensor, odds: Tensor, grad: Tensor, code: str,
     constants: list[float],
@@ -117,7 +125,10 @@ def _rows_backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | No
 rows.register_autograd(_rows_backward, setup_context=_rows_context)
 
 
-@torch.library.custom_op("adma::loss_and_gradient", mutates_args=())
+@torch.library.custom_op(
+    "adma::loss_and_gradient", mutates_args=(),
+    schema="(Tensor z, Tensor target, Tensor scale, str code, float[] constants) -> (Tensor, Tensor)",
+)  # fmt: skip
 def loss_and_gradient(
     z: Tensor, target: Tensor, scale: Tensor, code: str, constants: list[float]
 ) -> tuple[Tensor, Tensor]:

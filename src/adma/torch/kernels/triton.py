@@ -6,6 +6,8 @@ Triton is imported when the first kernel is launched; without it, everything els
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,8 @@ from torch import Tensor
 
 from adma.torch.kernels import terms
 from adma.torch.kernels.program import Program, program_of
+
+OLDEST = (3, 4)  # of Triton: the one of torch 2.8
 
 
 @dataclass(frozen=True)
@@ -326,18 +330,23 @@ def why_not(device: torch.device) -> str:
     """Why no kernel runs on a device, in words; empty if one does."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
-    if device.type == "cpu" and interpreted():
-        return ""
-    if device.type != "cuda":
+    if device.type != "cuda" and not (device.type == "cpu" and interpreted()):
         return f"Triton has no kernels for {device.type}"
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
+    import triton
+
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
+        return f"Triton {triton.__version__} is older than {OLDEST[0]}.{OLDEST[1]}"
+    if device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) < (7, 0):
         return "Triton needs compute capability 7.0 or newer"
     return ""
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter stands in for a GPU (TRITON_INTERPRET=1), on CPU tensors."""
-    from triton import knobs
+    """Whether Triton's interpreter stands in for a GPU (TRITON_INTERPRET=1), on CPU tensors.
 
-    answer: Any = knobs.runtime.interpret
-    return bool(answer)
+    Triton is not imported for it: a training on the CPU does without.
+    """
+    knobs: Any = sys.modules.get("triton.knobs")
+    if knobs is not None:
+        return bool(knobs.runtime.interpret)
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on")
