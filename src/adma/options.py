@@ -95,7 +95,8 @@ def _add_compare(commands: Any) -> None:
         action="append",
         metavar="SPEC",
         help="a loss such as adma:a=0.26; one whose shape changes in training such as adma:a=learn or "
-        f"adma:a=linear/0.01/0.4,normalize=true; again for more {listing}",
+        "adma:a=linear/0.01/0.4,normalize=true; anyone's by its place, package.module:name or "
+        f"package.module:name:key=value; again for more {listing}",
     )
     add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
@@ -146,7 +147,7 @@ def _add_tune(commands: Any) -> None:
         action="append",
         metavar="SPEC",
         help="a loss: adma searches its parameters, adma:a=0.1..0.5 in a range of yours, adma:base=search an optional "
-        "one too, adma:a=0.26 the learning rate alone; again for more "
+        "one too, adma:a=0.26 the learning rate alone, as package.module:name does; again for more "
         f"(default: cce, adma; known: {', '.join(known())})",
     )
     add("--trials", type=_positive, default=30, metavar="N", help="points tried for each loss (default: %(default)s)")

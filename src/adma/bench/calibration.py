@@ -13,6 +13,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from adma.bench.own_loss import Adapted
 from adma.torch.flexible import CallLoss
 
 BINS = 15  # of the expected calibration error, as in Guo 2017
@@ -62,13 +63,13 @@ def quality(log_p: Tensor, target: Tensor) -> dict[str, float]:
     }
 
 
-def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, float]:
+def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss | Adapted) -> dict[str, float]:
     """Accuracy, and the quality of the probabilities: of the softmax, and of the posterior that the loss recovers.
 
     Args:
         logits: (N, C).
         target: class indices (N).
-        loss_fn: an adma loss.
+        loss_fn: a training's loss.
 
     Returns:
         accuracy; nll, brier and ece of the softmax; the same with the suffix _posterior, NaN if the loss determines
@@ -80,7 +81,7 @@ def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss) -> dict[str, flo
     logits = logits.double()
     found["accuracy"] = float((logits.argmax(1) == target).double().mean())
     found |= quality(torch.log_softmax(logits, 1), target)
-    if not loss_fn.no_posterior:
+    if isinstance(loss_fn, CallLoss) and not loss_fn.no_posterior:
         recovered = quality(torch.log(loss_fn.posterior(logits)), target)
         found |= {f"{name}_posterior": value for name, value in recovered.items()}
     return found

@@ -31,7 +31,7 @@ from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
 from adma.bench.run import OutOfTimeError, run_cells
-from adma.bench.shaping import Shaping
+from adma.bench.shaping import learns
 from adma.bench.statistics import BETTER, Comparison, summarise
 from adma.bench.statistics.summary import baseline_of
 from adma.bench.study import Study
@@ -80,7 +80,7 @@ def compare(options: argparse.Namespace) -> int:
     if steps is not None and len(losses) < 2:
         raise BenchError("--until-decided: there is no loss to hold against the baseline; name a second --loss")
     check_model(setting.model, dataset.sample_shape, dataset.num_classes, losses)
-    machine = machine_of(options, len(study.cells()))
+    machine = machine_of(options, len(study.cells()), losses)
     until = "" if steps is None else "-until-decided"
     root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"
     store = folder_at(root)
@@ -198,7 +198,7 @@ def _forecast(
     """How long it will take; with --until-decided for all seeds that may run, and for those that are sure to."""
     part = Part(len(missing(study.cells(), store)), study.setting.epochs, seconds)
     forecast, unknown = Forecast([part], machine.sure_jobs), machine.unknown
-    if any(Shaping(loss).learns for loss in study.losses):
+    if any(map(learns, study.losses)):
         unknown.append("a loss that is learned takes longer")
     if steps is None:
         return forecast.line(budget=budget, unknown=unknown)

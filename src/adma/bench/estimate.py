@@ -139,7 +139,7 @@ def _measure(
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
     shaping = Shaping(loss)
     shaping.attach(model)
-    loss_fn = shaping.loss_fn
+    loss_fn = shaping.loss_fn.to(device)
     vary = augment.parse(setting.augment)
     size = min(setting.batch_size, sizes["train"])
     x = torch.randn(size, *sample_shape, device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.packing import Packing
 from adma.bench.engines.work import Load, Worker
 from adma.bench.errors import BenchError
+from adma.bench.own_loss import check_whole_batches
 from adma.bench.run import Conduct, OutOfTimeError
 from adma.bench.store import Store
 
@@ -121,15 +122,16 @@ class Machine:
         return self.device if self.kind == LOCAL or torch.cuda.is_available() else "cpu"
 
 
-def machine_of(options: argparse.Namespace, cells: int) -> Machine:
+def machine_of(options: argparse.Namespace, cells: int, losses: Iterable[str] = ()) -> Machine:
     """What the options say of the machine.
 
     Args:
         options: of a command that has `options._add_machine_options`.
         cells: as many trainings as there can be at once, at most.
+        losses: that are trained with.
 
     Raises:
-        BenchError: the device or the cluster is not there, or an option is of another engine.
+        BenchError: the device or the cluster is not there, an option is of another engine, or a loss does not fit it.
     """
     for name, engines in _ONLY.items():
         if getattr(options, name) is not None and options.engine not in engines:
@@ -140,6 +142,7 @@ def machine_of(options: argparse.Namespace, cells: int) -> Machine:
     if options.engine == LOCAL:
         device = usable_device(options.device)
         devices = _devices(options, device)
+        check_whole_batches(losses, devices)
         shared = _shared(device) if devices == 1 else ()
         jobs, threads = jobs_and_threads(options.jobs, device, cells, devices, len(shared))
         return Machine(

@@ -18,7 +18,7 @@ from adma.bench.estimate import seconds_per_cell
 from adma.bench.loading import Loader, held_out_of, split_of
 from adma.bench.models import canonical_model, check_model
 from adma.bench.optimizers import canonical_optimizer, canonical_schedule
-from adma.bench.shaping import Shaping, canonical_loss
+from adma.bench.shaping import canonical_loss, learns
 from adma.bench.study import Cell, Entry, Setting, Study
 from adma.bench.studyfile import Task
 
@@ -182,11 +182,11 @@ def _check_parts(study: Study, dataset: Dataset) -> None:
     Raises:
         BenchError: for the imbalance, or for what a learned loss holds out.
     """
-    learns = any(Shaping(loss).learns for loss in study.losses)
-    for seed in study.seeds if learns or study.setting.imbalance != NONE else ():
+    learned = any(map(learns, study.losses))
+    for seed in study.seeds if learned or study.setting.imbalance != NONE else ():
         cell = Cell(study.setting, "cce", seed)  # no draw depends on the loss
         split = split_of(cell, dataset)
-        if learns:
+        if learned:
             held_out_of(cell, dataset, split)
 
 

@@ -113,7 +113,7 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, place: Root, 
     for task in wanted:
         check_task(task)
     scale = chosen_scale(study, options.scale)
-    machine = machine_of(options, 10**6)
+    machine = machine_of(options, 10**6, [loss for task in wanted for loss in task.options["losses"]])
     where = Where(options.data_dir, options.skip_bad, tuple(options.modules))
     if protocol != "printed":
         name = f"{name}-{protocol}"

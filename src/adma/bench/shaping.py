@@ -1,8 +1,12 @@
-"""The loss of one training and how its shape changes: from a spec to a module, its steps, the trace of its values."""
+"""The loss of one training and how its shape changes: from a spec to a module, its steps, the trace of its values.
+
+A spec is one of `adma.flex.spec`, or names the place of anyone's loss (`adma.bench.own_loss`), whose shape is fixed.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import adma
+from adma.bench import own_loss
 from adma.flex import FlexibleSpec, ShapeScheduler, ShapeTuner
+from adma.flex.schedule import Schedule
 from adma.flex.spec import parse
 from adma.torch.flexible import CallLoss, FlexibleLoss
 
@@ -19,16 +25,25 @@ class Shaping:
     """The loss module of a training; its shape where the schedules have it, or where learning has brought it.
 
     Args:
-        spec: of `adma.flex.spec`.
+        spec: of the loss.
+
+    Raises:
+        BenchError: a loss that is named by its place cannot be had.
     """
 
     def __init__(self, spec: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said where the command read the spec
-            self._flexible = parse(spec)
-            loss_fn = adma.make_loss(self._flexible.loss)
-        assert isinstance(loss_fn, CallLoss)
-        self.loss_fn = loss_fn
+        self.loss_fn: CallLoss | own_loss.Adapted
+        self._learned: Mapping[str, float] = {}
+        self._scheduled: Mapping[str, Schedule] = {}
+        if own_loss.is_own(spec):
+            self.loss_fn = own_loss.build(spec)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # said where the command read the spec
+                flexible = parse(spec)
+                loss_fn = adma.make_loss(flexible.loss)
+            assert isinstance(loss_fn, CallLoss)
+            self.loss_fn, self._learned, self._scheduled = loss_fn, flexible.learned, flexible.scheduled
         self._scheduler: ShapeScheduler | None = None
         self._tuner: ShapeTuner | None = None
         self._columns: dict[str, list[float]] = {}
@@ -37,12 +52,17 @@ class Shaping:
     @property
     def learns(self) -> bool:
         """Whether a part of the training samples is to be held out."""
-        return bool(self._flexible.learned)
+        return bool(self._learned)
 
     @property
-    def fixed(self) -> bool:
-        """Whether the shape stays as it is."""
-        return not self._flexible.learned and not self._flexible.scheduled
+    def divisible(self) -> bool:
+        """Whether it is a mean over samples, so that a batch may be taken in parts."""
+        return isinstance(self.loss_fn, CallLoss)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a GPU may replay its step: the shape stays as it is, and its kernels are known to do so."""
+        return not self._learned and not self._scheduled and isinstance(self.loss_fn, CallLoss)
 
     def attach(self, model: nn.Module) -> None:
         """Let a loss that looks at the last layer of its network see it."""
@@ -75,13 +95,14 @@ class Shaping:
         self.attach(model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            schedules: dict[str, Any] = dict(self._flexible.scheduled)
+            schedules: dict[str, Any] = dict(self._scheduled)
             if schedules:
+                assert isinstance(self.loss_fn, CallLoss)
                 self._scheduler = ShapeScheduler(self.loss_fn, epochs * steps_per_epoch, **schedules)
-            if self._flexible.learned:
+            if self._learned:
                 assert isinstance(self.loss_fn, FlexibleLoss)
                 self._tuner = ShapeTuner(
-                    self.loss_fn, model, optimizer, held_out, parameters=tuple(self._flexible.learned),
+                    self.loss_fn, model, optimizer, held_out, parameters=tuple(self._learned),
                     batch_size=batch_size, seed=seed,
                 )  # fmt: skip
         self._note()
@@ -89,6 +110,8 @@ class Shaping:
     def step(self, inputs: Tensor, target: Tensor) -> None:
         """After each step of the optimizer, with what it was made from."""
         self._steps += 1
+        if isinstance(self.loss_fn, own_loss.Adapted):
+            return
         before = self.loss_fn.member
         if self._tuner is not None:
             self._tuner.step(inputs, target)
@@ -106,12 +129,13 @@ class Shaping:
             self._columns.setdefault(name, []).append(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes after `begin`: plain values."""
+        """What `load_state_dict` takes after `begin`: plain values, and the buffers of a loss that is not of adma."""
         return {
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
             "tuner": None if self._tuner is None else self._tuner.state_dict(),
             "steps": self._steps,
             "columns": {name: list(values) for name, values in self._columns.items()},
+            "own": self.loss_fn.state_dict() if isinstance(self.loss_fn, own_loss.Adapted) else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,14 +146,23 @@ class Shaping:
             self._tuner.load_state_dict(state["tuner"])
         self._steps = state["steps"]
         self._columns = {name: list(values) for name, values in state["columns"].items()}
+        if isinstance(self.loss_fn, own_loss.Adapted):
+            self.loss_fn.load_state_dict(state["own"])
 
     def trace(self) -> dict[str, np.ndarray]:
         """The values so far, as `result.CellResult` keeps them; empty for a shape that is fixed."""
         return {name: np.array(values) for name, values in self._columns.items()}
 
 
+def learns(spec: str) -> bool:
+    """Whether a loss sets a part of the training samples aside."""
+    return not own_loss.is_own(spec) and bool(parse(spec).learned)
+
+
 def follows_progress(spec: str) -> bool:
     """Whether the shape follows a schedule, so that it depends on how long the whole training is."""
+    if own_loss.is_own(spec):
+        return False  # nothing tells it
     flexible = known_here(spec)
     return flexible is None or bool(flexible.scheduled)
 
@@ -138,13 +171,13 @@ def canonical_loss(text: str) -> str:
     """A loss's spec in its one spelling.
 
     Raises:
-        ValueError: as `adma.flex.spec.parse`.
+        ValueError: as `adma.flex.spec.parse` and `own_loss.parse`.
     """
-    return str(parse(text))
+    return str(own_loss.parse(text) if own_loss.is_own(text) else parse(text))
 
 
 def known_here(spec: str) -> FlexibleSpec | None:
-    """A stored loss as a report reads it: silently, the warnings came when it was trained; None if not known here."""
+    """A stored loss as a report reads it: silently, the warnings came when it was trained; None if not of adma here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

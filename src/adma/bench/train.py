@@ -23,6 +23,7 @@ from adma.bench.calibration import measures, scaled_measures
 from adma.bench.checkpoint import Keeper, Position
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
+from adma.bench.errors import BenchError
 from adma.bench.loading import held_out_of, labels_of, split_of
 from adma.bench.models import build_model, is_built_in, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
@@ -73,6 +74,7 @@ def train(
 
     Raises:
         StoppedError: it was asked to stop.
+        BenchError: a network or a loss of the user's cannot be had, or is one that `pieces` or `parallel` do not fit.
     """
     setting, started = cell.setting, time.perf_counter()
     torch.use_deterministic_algorithms(True)
@@ -96,7 +98,9 @@ def train(
 
     # a loss that is learned sets samples aside; the others train on all
     shaping = Shaping(cell.loss)
-    loss_fn = shaping.loss_fn
+    loss_fn = shaping.loss_fn.to(device)
+    if not shaping.divisible and (pieces > 1 or parallel.size > 1):
+        raise BenchError(f"--loss {cell.loss}: it need not be a mean over samples, so a batch is not taken in parts")
     trained_on = torch.ones(len(y["train"]), dtype=torch.bool)
     held_out = torch.from_numpy(held_out_of(cell, dataset, split)) if shaping.learns else torch.tensor([]).long()
     trained_on[held_out] = False
@@ -138,8 +142,9 @@ def train(
 
     recording: RecordedStep | None = None
     recordable = (
-        record and device.startswith("cuda") and shaping.fixed and annealing.constant and is_built_in(setting.model)
-        and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS and pieces == parallel.size == 1
+        record and device.startswith("cuda") and shaping.recordable and annealing.constant
+        and is_built_in(setting.model) and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS
+        and pieces == parallel.size == 1
     )  # fmt: skip
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []

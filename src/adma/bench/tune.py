@@ -142,7 +142,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         Ledger(storage, place, options.study or name, space, rules, options.trials, options.take_over)
         for space in ready.spaces
     ]
-    machine = machine_of(options, len(ledgers) * options.round * options.seeds)
+    machine = machine_of(options, len(ledgers) * options.round * options.seeds, named)
     console.print(Text(_plan(ready, dataset.name, sizes, machine.at_a_time, place)), soft_wrap=True)
     for note in [*dataset.notes, *notes, *storage_notes, *([pruner_note] if pruner_note else [])]:
         console.print(Text(f"note: {note}"), soft_wrap=True)

@@ -27,7 +27,7 @@ from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retri
 from adma.bench.engines.packing import Meter, Packing
 from adma.bench.engines.work import HANG_SECONDS, NoMemoryError, Worker, out_of_memory, with_faults, words
 from adma.bench.result import FAILED, CellResult
-from adma.bench.shaping import Shaping
+from adma.bench.shaping import learns
 from adma.bench.study import Cell
 
 _TRIES = 2  # of a cell whose process is lost
@@ -303,7 +303,7 @@ def memory_kind(cell: Cell) -> Hashable:
     alike = replace(
         cell.setting, epochs=1, lr=1.0, lr_schedule="constant", weight_decay=0.0, label_noise="none", noisy_val=False
     )  # fmt: skip
-    return alike, Shaping(cell.loss).learns
+    return alike, learns(cell.loss)
 
 
 def _tell(connection: Connection, message: _Task | str) -> bool:

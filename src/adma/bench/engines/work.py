@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adma.bench.data import Dataset
 from adma.bench.errors import BenchError
 from adma.bench.files import Root
+from adma.bench.own_loss import is_own
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell
 
@@ -23,6 +24,7 @@ Load = Callable[[Cell], Dataset]
 HANG_SECONDS = 1800.0  # without a sign of life, after which a training is taken for hung
 PIECES = 2  # of a step's batch, after memory ran out
 _HALF = "; trained with half the batch at a time and the gradients added up"
+_WHOLE = "; a loss that is not of adma need not be a mean over samples, so no half batches: try a smaller --batch-size"
 
 
 class NoMemoryError(Exception):
@@ -111,8 +113,9 @@ class Worker:
     ) -> CellResult | None:
         """A cell's result, "failed" with the reason if anything went wrong; None if it was asked to stop.
 
-        Where memory runs out, it is tried once more with half the batch at a time and the gradients added up; where
-        another process of the crew is lost, once more as it was, from the last checkpoint.
+        Where memory runs out, it is tried once more with half the batch at a time and the gradients added up, unless
+        the loss is one that is named by its place; where another process of the crew is lost, once more as it was,
+        from the last checkpoint.
 
         Args:
             on_epoch, pulse: as `train.train`.
@@ -123,7 +126,8 @@ class Worker:
             NoMemoryError: memory ran out, with `beside` and the whole batch.
         """
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
-        faults = [half + _HALF] if half else []
+        divisible = not is_own(cell.loss)
+        faults = [half + _HALF] if half and divisible else []
         lost: list[str] = []
         keeper = None
         try:
@@ -138,7 +142,7 @@ class Worker:
             if self.checkpoints is not None:
                 every = EVERY_SECONDS if self._every is None else self._every
                 keeper = Keeper(self.checkpoints, cell, self.device, every=every, keep=self._keep)
-            pieces = PIECES if half else 1
+            pieces = PIECES if half and divisible else 1
             while True:
                 try:
                     result = self._train(cell, pieces, keeper=keeper, on_epoch=on_epoch, pulse=pulse)
@@ -158,8 +162,11 @@ class Worker:
                     if pieces == PIECES:
                         result = CellResult(cell, FAILED, f"{words(error)}; also with half the batch at a time")
                         break
-                    if beside:
+                    if beside and not half:
                         raise NoMemoryError(words(error)) from error
+                    if not divisible:
+                        result = CellResult(cell, FAILED, words(error) + _WHOLE)
+                        break
                     faults.append(words(error) + _HALF)
                     pieces = PIECES
                 if self.device.startswith("cuda"):

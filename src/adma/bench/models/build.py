@@ -16,6 +16,7 @@ from adma.bench.importing import current_folder_importable, find_function, is_fu
 from adma.bench.models.convnet import ConvNetOptions, convnet
 from adma.bench.models.mlp import MLP, MLPOptions
 from adma.bench.models.resnet import ResNet34, ResNet34Options
+from adma.bench.own_loss import check_own_losses, is_own
 from adma.classic import LargeMarginSoftmax
 from adma.flex.spec import parse
 from adma.torch.large_margin import last_linear
@@ -77,7 +78,7 @@ def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int, loss
 
     Raises:
         BenchError: as `build_model`, or the network has nothing to train, fails on such samples, gives another
-            shape than (N, classes), or has no last layer for a loss that looks at it.
+            shape than (N, classes), or has no last layer for a loss that looks at it; and as `check_own_losses`.
     """
     with torch.random.fork_rng():
         model = build_model(name, sample_shape, num_classes).eval()
@@ -92,8 +93,10 @@ def check_model(name: str, sample_shape: tuple[int, ...], num_classes: int, loss
         raise BenchError(f"--model {name}: for 2 samples it must give logits (2, {num_classes}), got {shape}")
     if not any(p.requires_grad for p in model.parameters()):
         raise BenchError(f"--model {name}: it has no parameter to train; set requires_grad on some")
-    for loss in losses:
-        if isinstance(parse(loss).loss, LargeMarginSoftmax):
+    named = tuple(losses)
+    check_own_losses(named, num_classes)
+    for loss in named:
+        if not is_own(loss) and isinstance(parse(loss).loss, LargeMarginSoftmax):
             try:
                 last_linear(model, num_classes)
             except ValueError as error:

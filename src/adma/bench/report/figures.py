@@ -26,6 +26,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adma.bench.errors import BenchError
 from adma.bench.folder import Results
+from adma.bench.own_loss import is_own
 from adma.bench.report.cells import metric_name
 from adma.bench.report.text import printable
 from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
@@ -252,6 +253,8 @@ def loss_curves(
 
 def _curves(spec: str, p: np.ndarray, strict: bool) -> tuple[str, list[tuple[np.ndarray, np.ndarray]]] | None:
     """Label, and loss and weight at p for each station of its shape; None if the loss is not a function of p."""
+    if is_own(spec):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a shape that is not convex is what the figure shows
         try:

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from adma.bench import own_loss
 from adma.bench.report.cells import difference_cell, is_fraction, mean_cell, metric_name, number, pair_cell
 from adma.bench.report.text import printable
 from adma.bench.report.verdict_words import verdict_heading, verdict_lines
@@ -46,6 +47,8 @@ def paste_line(spec: str) -> str:
     Parameters at their default are left out, but for adma's `a`, which is what a reader looks for. A loss
     that is not one of the library's own is named by its spec.
     """
+    if own_loss.is_own(spec):
+        return own_loss.parse(spec).lines
     flexible = known_here(spec)
     if flexible is None:  # registered where the study ran, not here
         return _by_spec(spec)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adma._check import nearest
+from adma.bench import own_loss
 from adma.bench.errors import BenchError
 from adma.bench.shaping import canonical_loss
 from adma.family import Loss, Range
@@ -85,8 +86,10 @@ def parse_template(text: str) -> Template:
     Raises:
         BenchError: an unknown loss or parameter, a range that is none or that the loss refuses.
     """
-    name, colon, tail = text.partition(":")
     where = f"--loss {text}"
+    if own_loss.is_own(text):
+        return _own(text, where)
+    name, colon, tail = text.partition(":")
     fixed: dict[str, str] = {}
     asked: dict[str, str] = {}
     for part in tail.split(",") if colon else []:
@@ -127,6 +130,18 @@ def parse_template(text: str) -> Template:
     for end in ("low", "high"):
         _parse(_spec(loss.name, {**template.fixed, **{k: _write(r, getattr(r, end)) for k, r in space.items()}}), where)
     return template
+
+
+def _own(text: str, where: str) -> Template:
+    """A loss that is named by its place: there is nothing to search, as it says nothing of its parameters."""
+    try:
+        own = own_loss.parse(text)
+    except ValueError as error:
+        raise BenchError(f"{where}: {error}") from error
+    for key, value in own.options.items():
+        if isinstance(value, str) and (value == SEARCH or ".." in value):
+            raise BenchError(f"{where}: {key} cannot be searched, as this is no loss of adma; give it one value")
+    return Template(str(own), str(own), {}, {}, {})
 
 
 def parse_templates(texts: Sequence[str]) -> tuple[Template, ...]:
