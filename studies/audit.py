@@ -19,6 +19,7 @@ from pathlib import Path
 
 from adma.bench.printed import DATASET_TITLES, PRINTED
 from adma.bench.statistics import Estimate, estimate
+from pages import minus
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -51,11 +52,6 @@ def values(of: Iterable[Run], loss: Callable[[str], bool], measure: str, **where
             assert run["seed"] not in found, f"two runs of {run['entry']}, seed {run['seed']}"
             found[run["seed"]] = float(run[measure])
     return found
-
-
-def minus(left: dict[str, float], right: dict[str, float]) -> Estimate:
-    """The paired difference over the seeds that both have."""
-    return estimate([left[s] - right[s] for s in left if s in right], 0.95)
 
 
 def adma(loss: str) -> bool:

@@ -14,23 +14,19 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pages
 from adma.bench.result import DONE
-from adma.bench.statistics import Estimate, estimate, signed
 from adma.bench.store import Store
 from adma.bench.study import Cell, Setting
 
-RESULTS = Path(__file__).parent / "results" / "2026-11-26-cpu"
-DOCS = Path(__file__).parent.parent / "docs"
-MARK = "<!-- computed below: {} -->"
-LEVEL = 0.95
+RESULTS = pages.RESULTS / "2026-11-26-cpu"
 
 
 @dataclass(frozen=True)
@@ -158,7 +154,7 @@ def collect(root: Path) -> None:
     """
     for name, plan in PLANS.items():
         kept: dict[str, list[dict[str, object]]] = {}
-        for row in read(name):
+        for row in pages.read(_table(name)):
             kept.setdefault(row["condition"], []).append(dict(row))
         for condition in plan.conditions:
             found = list(_rows(plan, condition, root / name))
@@ -166,20 +162,8 @@ def collect(root: Path) -> None:
                 kept[condition.name] = found
         rows = [row for condition in plan.conditions for row in kept.get(condition.name, [])]
         if rows:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            with _table(name).open("w", newline="") as file:
-                writer = csv.DictWriter(file, _COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
+            pages.write(_table(name), _COLUMNS, rows)
             print(f"{name}: {len(rows)} runs of {len({row['condition'] for row in rows})} conditions")
-
-
-def read(name: str) -> list[dict[str, str]]:
-    """A plan's table; empty if there is none yet."""
-    if not _table(name).is_file():
-        return []
-    with _table(name).open() as file:
-        return list(csv.DictReader(file))
 
 
 def _table(name: str) -> Path:
@@ -217,7 +201,7 @@ def _rows(plan: Plan, condition: Condition, root: Path) -> Iterator[dict[str, ob
 
 def tables(name: str) -> str:
     """The conditions of a plan as Markdown: test accuracy, and the difference to the reference, seed by seed."""
-    plan, rows = PLANS[name], read(name)
+    plan, rows = PLANS[name], pages.read(_table(name))
     lines = []
     for condition in plan.conditions:
         of = {loss: [r for r in rows if (r["condition"], r["loss"]) == (condition.name, loss)] for loss in plan.losses}
@@ -230,45 +214,28 @@ def tables(name: str) -> str:
             f"| loss | chosen | trials | test accuracy % | minus {plan.reference}, points |",
             "|---|---|---|---|---|",
         ]
-        order = sorted(of, key=lambda loss: -_mean(values[loss]).mean)
+        order = sorted(of, key=lambda loss: -pages.mean(values[loss]).mean)
         for loss in order:
             first = of[loss][0]
-            difference = "" if loss == plan.reference else _difference(values[loss], values[plan.reference])
+            difference = ""
+            if loss != plan.reference:
+                difference = pages.difference(pages.minus(values[loss], values[plan.reference]))
             chosen = f"{first['spec']}, rate {float(first['lr']):.2g}"
-            lines.append(f"| {loss} | {chosen} | {first['trials']} | {_words(_mean(values[loss]))} | {difference} |")
+            lines.append(
+                f"| {loss} | {chosen} | {first['trials']} | {pages.words(pages.mean(values[loss]))} | {difference} |"
+            )
     return "\n".join(lines) + "\n"
-
-
-def _mean(values: Mapping[str, float]) -> Estimate:
-    return estimate(list(values.values()), LEVEL)
-
-
-def _difference(left: Mapping[str, float], right: Mapping[str, float]) -> str:
-    found = estimate([left[seed] - right[seed] for seed in left if seed in right], LEVEL)
-    half = _half(found)
-    mark = " *" if math.isfinite(half) and abs(found.mean) > half else ""
-    return f"{signed(found.mean, 2)} ± {half:.2f} (n = {found.n}){mark}"
-
-
-def _words(e: Estimate) -> str:
-    return f"{e.mean:.2f} ± {_half(e):.2f}"
-
-
-def _half(e: Estimate) -> float:
-    return math.nan if e.interval is None else (e.interval[1] - e.interval[0]) / 2
 
 
 def docs(write: bool) -> None:
     """The tables, printed or put below their mark in the pages."""
     for name, plan in PLANS.items():
-        if not read(name):
+        if not pages.read(_table(name)):
             continue
-        text, mark, page = tables(name), MARK.format(f"python studies/flexibility.py docs, {name}"), DOCS / plan.page
         if write:
-            above = page.read_text().partition(mark)[0]
-            page.write_text(above + mark + "\n" + text)
+            pages.put(pages.DOCS / plan.page, f"python studies/flexibility.py docs, {name}", tables(name))
         else:
-            print(text)
+            print(tables(name))
 
 
 def main() -> None:

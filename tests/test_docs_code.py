@@ -19,8 +19,8 @@ import docs_pages
 import losses
 from adma import constraints, spec
 from adma.bench.paper import published
+from adma.bench.shaping import canonical_loss
 from adma.cli import main
-from adma.flex import spec as flex_spec
 from adma.options import parser
 from docs_pages import ROOT, Block, Page
 
@@ -137,7 +137,7 @@ def check_adma(words: list[str], whole: bool) -> None:
             if not re.search(r"=table\d|SPEC", loss):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    flex_spec.parse(loss)
+                    canonical_loss(loss)
 
 
 def named(parsing: argparse.ArgumentParser, words: list[str]) -> bool:

@@ -28,6 +28,7 @@ NEEDED = {  # by other examples
 
 def test_every_example_has_a_test():
     others = {"posterior", "learn_loop", "language_model_head", "plain_loop", "fastai_callback"}
+    others |= {"soft_targets", "distillation"}
     assert set(EXAMPLES) == {*SHAPES, *others, *NEEDED}
 
 
@@ -110,6 +111,24 @@ def test_a_plain_loop_ends_in_probabilities():
     p = [float(value) for value in re.findall(r"\b[01]\.\d{3}\b", printed)]
     assert len(p) == 10
     assert sum(p) == pytest.approx(1, abs=0.006)
+
+
+@pytest.mark.slow
+def test_mixtures_of_two_samples_are_learned_from():
+    found = dict(re.findall(r"^(\w+) +test accuracy ([\d.]+)%$", ran("soft_targets"), re.MULTILINE))
+    assert list(found) == ["mixup", "cutmix"]
+    assert all(float(value) > 90 for value in found.values())
+
+
+@pytest.mark.slow
+def test_a_student_knows_its_teachers_probabilities_by_the_losss_own_map():
+    printed = ran("distillation")
+    pattern = r"^student, (\S+) +test accuracy ([\d.]+)%  nats from the teacher: softmax ([\d.]+), recovered ([\d.]+)$"
+    found = {name: tuple(map(float, values)) for name, *values in re.findall(pattern, printed, re.MULTILINE)}
+    assert list(found) == ["cce", "adma:a=0.26"]
+    assert all(right > 90 for right, _, _ in found.values())
+    assert found["cce"][1] == found["cce"][2]
+    assert found["adma:a=0.26"][2] < found["adma:a=0.26"][1] / 2
 
 
 @pytest.mark.slow
