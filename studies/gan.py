@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.ticker import FuncFormatter, NullLocator
 from torch import Tensor, nn
 
 import adma
@@ -188,6 +189,10 @@ def draw(table: Path, out: Path) -> None:
                     course.setdefault(int(row["step"]), []).append(float(row["frechet"]))
             ax.plot(list(course), [float(np.mean(v)) for v in course.values()], lw=1.7, **figures.line_style(place))
         ax.set_yscale("log")
+        ax.set_ylim(4, 400)  # the same in both
+        ax.set_yticks([5, 10, 20, 50, 100, 200], minor=False)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))  # the default needs mathtext
+        ax.yaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("steps")
         ax.set_title(f"Fréchet distance, {title}", loc="left", fontsize=10)
     out.parent.mkdir(exist_ok=True)

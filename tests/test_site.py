@@ -209,8 +209,15 @@ def test_no_note_is_left_of_a_loss_that_has_gone():
 
 
 NUMBER = re.compile(r"([+−-]?)(\d+\.\d+) ± (\d+\.\d+)")
-EVIDENCE = ("README.md", "docs/audit.md", "docs/label_noise.md", "docs/learning.md", "docs/posteriors.md",
-    "docs/soft_targets.md", "docs/generative.md")
+EVIDENCE = (
+    "README.md",
+    "docs/audit.md",
+    "docs/label_noise.md",
+    "docs/learning.md",
+    "docs/posteriors.md",
+    "docs/soft_targets.md",
+    "docs/generative.md",
+)
 TOLD = sorted([
     *(ROOT / "docs/howto").glob("*.md"), *(ROOT / "website/notes").glob("*.md"), ROOT / "docs/index.md",
     ROOT / "docs/which_loss.md", ROOT / "docs/theory.md",
