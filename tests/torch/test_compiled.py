@@ -13,7 +13,7 @@ import torch
 import adma
 from adma import functional
 from adma.family import Member
-from adma.torch.kernels import operators
+from adma.torch.kernels import choose, operators
 from adma.torch.kernels.native import library
 from adma.torch.kernels.program import program_of
 
@@ -178,6 +178,12 @@ def test_an_exported_graph_has_plain_operators():
         exported = torch.export.export(adma.AdmaLoss(), (z, y), strict=strict)
         assert "adma" not in exported.graph_module.code
         torch.testing.assert_close(exported.module()(z, y), adma.AdmaLoss()(z, y))
+
+
+def test_a_torch_that_does_not_tell_constants_has_plain_operators(monkeypatch):
+    """Before 2.8; test_drop_in, run with 2.6, compiles there."""
+    monkeypatch.setattr(choose, "_TELLS_CONSTANTS", False)
+    assert agree(adma.AdmaLoss(), *case(6, 4)) == [[], []]
 
 
 def test_what_cannot_be_in_a_graph_is_refused():

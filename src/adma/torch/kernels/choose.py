@@ -29,6 +29,7 @@ PLAIN = Choice("eager", "plain autograd")
 NATIVE = Choice("native", "plain autograd on the CPU")
 TRITON = Choice("triton", "plain autograd on a GPU")
 COMPILED = Choice("composed", "torch.compile fuses plain operators")
+_TELLS_CONSTANTS = torch.__version__ >= "2.8"  # of a graph
 
 
 def choose(*tensors: Tensor) -> Choice:
@@ -81,6 +82,8 @@ def _in_a_graph(z: Tensor, shape: Shape) -> Choice:
 
     When a parameter changes, torch.compile makes a graph for any value of it, and that has plain operators.
     """
+    if not _TELLS_CONSTANTS:
+        return Choice("composed", "torch before 2.8 does not tell in a graph whether a parameter is constant")
     from torch.fx.experimental.symbolic_shapes import has_static_value  # imports sympy, which takes long
 
     if torch.compiler.is_exporting():
