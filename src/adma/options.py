@@ -40,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="print and rebuild the report of a results folder")
     report.add_argument("dir", metavar="DIR", type=_place, help="a folder or URL that adma compare or tune wrote")
-    report.add_argument("--metric", default="test_accuracy", help="what to compare by (default: %(default)s)")
+    report.add_argument(
+        "--metric", metavar="NAME",
+        help="what to compare by (default: test_accuracy; test_mean_iou where the data have a label for each pixel)",
+    )  # fmt: skip
     _add_verdict_options(report)
     report.set_defaults(run="commands:report")
 
@@ -185,7 +188,7 @@ def _add_data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA",
         help="digits, mnist or another known name (adma data list); a folder, .tar or .zip of CLASS/IMAGE or "
-        "train|val|test/CLASS/IMAGE; an .npz with x and y; package.module:function",
+        "train|val|test/CLASS/IMAGE, or of images/ beside masks/; an .npz with x and y; package.module:function",
     )  # fmt: skip
 
 
@@ -196,8 +199,8 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="SPEC",
-        help="convnet[:activation=relu,...], mlp, resnet34[:...] or package.module:function (default: convnet for "
-        "images, else mlp)",
+        help="convnet[:activation=relu,...], mlp, resnet34[:...], unet[:depth=3,...] or package.module:function "
+        "(default: convnet for images, unet for images with a label for each pixel, else mlp)",
     )
     add(
         "--optimizer",

@@ -26,8 +26,8 @@ def cell(digits: Dataset, loss: str = "cce", seed: int = 0, **setting: object) -
     return Cell(replace(Setting("digits", digits.fingerprint), **options), loss, seed)  # type: ignore[arg-type]
 
 
-def numbers(result: CellResult) -> dict[str, list[float]]:
-    return {name: list(values) for name, values in result.epochs.items() if name != "seconds"}
+def numbers(result: CellResult) -> dict[str, list[str]]:
+    return {name: list(map(repr, values)) for name, values in result.epochs.items() if name != "seconds"}
 
 
 @pytest.mark.parametrize("loss", ["cce", "adma:a=0.26", "mse", "squared_hinge", "bi_tempered:t1=0.8,t2=1.2"])

@@ -41,11 +41,21 @@ def calibration_error(p: Tensor, target: Tensor) -> Tensor:
         p: probabilities (N, C).
         target: class indices (N).
     """
+    return calibration_gaps(p, target).abs().sum() / len(target)
+
+
+def calibration_gaps(p: Tensor, target: Tensor) -> Tensor:
+    """Right answers minus confidence, summed over each bin of `calibration_error`, (BINS): pieces of data add up.
+
+    Args:
+        p: probabilities (N, C).
+        target: class indices (N).
+    """
     confidence, predicted = p.max(1)
     edges = torch.linspace(0, 1, BINS + 1, dtype=p.dtype, device=p.device)
     place = (torch.bucketize(confidence, edges, right=True) - 1).clamp(max=BINS - 1)
     gap = (predicted == target).to(p.dtype) - confidence
-    return torch.zeros(BINS, dtype=p.dtype, device=p.device).index_add_(0, place, gap).abs().sum() / len(target)
+    return torch.zeros(BINS, dtype=p.dtype, device=p.device).index_add_(0, place, gap)
 
 
 def quality(log_p: Tensor, target: Tensor) -> dict[str, float]:

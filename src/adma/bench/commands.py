@@ -13,6 +13,7 @@ from rich.text import Text
 
 from adma import __version__
 from adma.bench.console import console_for, file_name
+from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
 from adma.bench.estimate import Forecast, Part, announced
@@ -21,12 +22,14 @@ from adma.bench.loading import Loader
 from adma.bench.machine import Machine, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
+from adma.bench.overlap import overlaps
 from adma.bench.prepare import canonical_losses, describe, make_study
 from adma.bench.probabilities import probabilities
 from adma.bench.progress import display, duration
 from adma.bench.report import figures
 from adma.bench.report.cells import is_fraction
 from adma.bench.report.html import write_report
+from adma.bench.report.overlap_tables import overlap_table
 from adma.bench.report.probability_tables import probability_table
 from adma.bench.report.tables import comparison_table, paste_line
 from adma.bench.report.text import printable
@@ -44,7 +47,6 @@ _SETTINGS = (
     "val_fraction", "test_fraction", "eval_size", "grouped", "augment", "train_fraction", "imbalance", "label_noise",
     "noisy_val",
 )  # fmt: skip
-MEASURE = "test_accuracy"
 PAPER_LOSSES = ("cce", "adma:a=0.26", "mse", "squared_hinge")
 
 
@@ -76,10 +78,11 @@ def compare(options: argparse.Namespace) -> int:
     study = whole if steps is None else replace(whole, seeds=whole.seeds[: steps.start])
     setting, losses = study.setting, study.losses
     baseline = baseline_of(losses, canonical_losses([options.baseline])[0] if options.baseline else None)
-    rope = _rope(options.rope, MEASURE)
+    measure = f"test_{dataset.kind.measure}"
+    rope = _rope(options.rope, measure)
     if steps is not None and len(losses) < 2:
         raise BenchError("--until-decided: there is no loss to hold against the baseline; name a second --loss")
-    check_model(setting.model, dataset.sample_shape, dataset.num_classes, losses)
+    check_model(setting.model, dataset.sample_shape, dataset.num_classes, losses, dataset.kind)
     machine = machine_of(options, len(study.cells()), losses)
     until = "" if steps is None else "-until-decided"
     root = options.out or Path("adma-runs") / f"{file_name(dataset.name)}-{study.key[:8]}{until}"
@@ -98,7 +101,7 @@ def compare(options: argparse.Namespace) -> int:
     store.open(study, about=about, resume=options.resume, grows=steps is not None)
     console.print(
         Text(
-            f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {dataset.num_classes} classes; "
+            f"{dataset.name}: {len(dataset):,} samples of shape {dataset.sample_shape}, {_labels(dataset)}; "
             f"train {sizes['train']:,}, val {sizes['val']:,}, test {sizes['test']:,}\n"
             f"{len(losses)} losses x {options.seeds} seeds{_more(steps)}, {setting.epochs} epochs of {setting.model} "
             f"with {setting.optimizer}, {machine.at_a_time}; results in {store}"
@@ -110,14 +113,14 @@ def compare(options: argparse.Namespace) -> int:
         words = partial(_forecast, whole, steps, store, machine, options.budget)
         line = announced(
             setting, losses[0], sizes, dataset.sample_shape, dataset.num_classes, words, device=machine.device_here,
-            threads=machine.threads,
+            threads=machine.threads, kind=dataset.kind,
         )  # fmt: skip
         console.print(Text(line), soft_wrap=True)
     engine = machine.engine(Loader({dataset.fingerprint: source}), store)
     conduct = conduct_of(options)
     try:
         if steps is None:
-            run_cells(study.cells(), store, engine, display(console_for(stderr=True)), conduct)
+            run_cells(study.cells(), store, engine, display(console_for(stderr=True), measure), conduct)
         else:
             run_until_decided(
                 whole,
@@ -127,7 +130,7 @@ def compare(options: argparse.Namespace) -> int:
                 about=about,
                 baseline=baseline,
                 rope=rope,
-                display=lambda: display(console_for(stderr=True)),
+                display=lambda: display(console_for(stderr=True), measure),
                 conduct=conduct,
                 looked=lambda look: console.print(Text(printable(look.words)), soft_wrap=True),
             )
@@ -135,7 +138,7 @@ def compare(options: argparse.Namespace) -> int:
         word, code = ending(stop)
         results = store.results()
         done = sum(c.status != "missing" for c in results.cells)
-        write_report(results, _summary(results, MEASURE), root / "report.html")
+        write_report(results, _summary(results, measure), root / "report.html")
         store.publish()
         console.print(
             Text(
@@ -145,7 +148,7 @@ def compare(options: argparse.Namespace) -> int:
         )
         return code
     results = store.results()
-    _show(console, results, root)
+    _show(console, results, root, measure)
     store.publish()
     return 1 if any(c.status == "failed" for c in results.cells) else 0
 
@@ -165,8 +168,9 @@ def report(options: argparse.Namespace) -> int:
 
         return search.report(folder)
     baseline = canonical_losses([options.baseline])[0] if options.baseline else None
-    rope = _rope(options.rope, options.metric)
-    _show(console_for(), folder.results(), folder.root, options.metric, baseline, rope)
+    results = folder.results()
+    metric = options.metric or f"test_{results.measure}"
+    _show(console_for(), results, folder.root, metric, baseline, _rope(options.rope, metric))
     folder.publish()
     return 0
 
@@ -176,6 +180,12 @@ def curves(options: argparse.Namespace) -> int:
     figure = figures.loss_curves(canonical_losses(options.loss)) if options.loss else figures.loss_curves()
     print(figures.save(figure, options.out))
     return 0
+
+
+def _labels(dataset: Dataset) -> str:
+    """`10 classes`, `5 classes, one a pixel`."""
+    where = "" if not dataset.kind.dense else ", one a pixel" if dataset.kind.segments else ", one a token"
+    return f"{dataset.num_classes} classes{where}"
 
 
 def _steps(options: argparse.Namespace) -> Steps | None:
@@ -235,7 +245,7 @@ def _show(
     console: Console,
     results: Results,
     root: Path,
-    metric: str = MEASURE,
+    metric: str,
     baseline: str | None = None,
     rope: float | None = None,
 ) -> None:
@@ -243,6 +253,10 @@ def _show(
     console.print()
     console.print(comparison_table(comparison))
     console.print()
+    found = overlaps(results)
+    if found:
+        console.print(overlap_table(found, comparison))
+        console.print()
     console.print(probability_table(probabilities(results)))
     console.print()
     console.print(Text(_advice(comparison)), soft_wrap=True)
@@ -253,6 +267,6 @@ def _show(
 def _summary(results: Results, metric: str, baseline: str | None = None, rope: float | None = None) -> Comparison:
     """The comparison with what was asked for, or else what the study was begun with."""
     about = results.about
-    if rope is None and metric == MEASURE:
+    if rope is None and metric == f"test_{results.measure}":
         rope = about.get("rope")
     return summarise(results, metric=metric, baseline=baseline or about.get("baseline"), rope=rope)

@@ -23,8 +23,9 @@ def role_of(loss: str) -> str:
     return name if name in ROLES else loss
 
 
-def finals(results: Results, metric: str = "test_accuracy") -> dict[str, dict[int, float]]:
-    """Role -> seed -> the metric after the last epoch; a second Adma of a study goes by its spec."""
+def finals(results: Results) -> dict[str, dict[int, float]]:
+    """Role -> seed -> what the study compares by, after the last epoch; a second Adma of a study goes by its spec."""
+    metric = f"test_{results.measure}"
     found: dict[str, dict[int, float]] = {}
     for loss in results.study.losses:
         role = role_of(loss)

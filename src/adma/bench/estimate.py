@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from adma.bench.data import augment
+from adma.bench.data.dataset import PLAIN, Kind
 from adma.bench.engines.work import out_of_memory
 from adma.bench.errors import BenchError
+from adma.bench.measuring import EVAL_BATCH
 from adma.bench.models import build_model, parameter_groups
 from adma.bench.optimizers import make_optimizer
 from adma.bench.progress import duration
 from adma.bench.shaping import Shaping
 from adma.bench.study import Setting
-from adma.bench.train import EVAL_BATCH
 
 _ENOUGH = 0.3  # seconds of timed steps that say enough
 _LONG = 1.0  # seconds after which no further step is timed
@@ -87,7 +89,7 @@ class Forecast:
 
 def seconds_per_cell(
     setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, *,
-    device: str = "cpu", threads: int = 1,
+    device: str = "cpu", threads: int = 1, kind: Kind = PLAIN,
 ) -> float:  # fmt: skip
     """The time of one cell: timed training and evaluation steps on noise, times their number.
 
@@ -95,6 +97,7 @@ def seconds_per_cell(
         sizes: samples of "train", "val" and "test".
         sample_shape: of one sample.
         threads: that a worker will have.
+        kind: of the data.
 
     Returns:
         Seconds, without starting the worker and reading the data.
@@ -107,7 +110,7 @@ def seconds_per_cell(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return _measure(setting, loss, sizes, sample_shape, num_classes, device)
+            return _measure(setting, loss, sizes, sample_shape, num_classes, device, kind)
     except (RuntimeError, MemoryError) as error:
         raise BenchError(
             f"a trial step of {setting.model} with {loss} in batches of {min(setting.batch_size, sizes['train'])} "
@@ -122,19 +125,22 @@ def seconds_per_cell(
 
 def announced(
     setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int,
-    words: Callable[[float], str], *, device: str, threads: int,
+    words: Callable[[float], str], *, device: str, threads: int, kind: Kind = PLAIN,
 ) -> str:  # fmt: skip
     """What is said of the time before a start: `words` of a training's seconds, or why there is no estimate."""
     try:
-        seconds = seconds_per_cell(setting, loss, sizes, sample_shape, num_classes, device=device, threads=threads)
+        seconds = seconds_per_cell(
+            setting, loss, sizes, sample_shape, num_classes, device=device, threads=threads, kind=kind
+        )
     except BenchError as error:
         return f"no estimate: {error}"
     return words(seconds)
 
 
 def _measure(
-    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, device: str
-) -> float:
+    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, device: str,
+    kind: Kind,
+) -> float:  # fmt: skip
     model = build_model(setting.model, sample_shape, num_classes).to(device)
     optimizer = make_optimizer(setting.optimizer, parameter_groups(model, setting.weight_decay), setting.lr)
     shaping = Shaping(loss)
@@ -142,8 +148,14 @@ def _measure(
     loss_fn = shaping.loss_fn.to(device)
     vary = augment.parse(setting.augment)
     size = min(setting.batch_size, sizes["train"])
-    x = torch.randn(size, *sample_shape, device=device)
-    y = torch.randint(num_classes, (size,), device=device)
+    measured = min(EVAL_BATCH, size) if kind.dense else EVAL_BATCH  # as `Measuring` has it
+
+    def noise(number: int) -> Tensor:
+        if kind.vocabulary:
+            return torch.randint(kind.vocabulary, (number, *sample_shape), device=device)
+        return torch.randn(number, *sample_shape, device=device)
+
+    x, y = noise(size), torch.randint(num_classes, (size, *kind.target_shape), device=device)
 
     def train_step() -> None:
         inputs = x if vary is None else vary(x, vary.draws(size, 0).to(device))
@@ -151,14 +163,14 @@ def _measure(
         loss_fn(model.train()(inputs), y).backward()
         optimizer.step()
 
-    held_out = torch.randn(EVAL_BATCH, *sample_shape, device=device)
+    held_out = noise(measured)
 
     @torch.no_grad()
     def eval_step() -> None:
         model.eval()(held_out)
 
     steps = setting.epochs * sizes["train"] / size
-    evaluations = setting.epochs * (sizes["val"] + sizes["test"]) / EVAL_BATCH
+    evaluations = setting.epochs * (sizes["val"] + sizes["test"]) / measured
     return steps * _timed(train_step, device, steps) + evaluations * _timed(eval_step, device, evaluations)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from adma.bench.data.dataset import ACCURACY
 from adma.bench.errors import BenchError
 from adma.bench.index import Index
 from adma.bench.result import CellResult
@@ -24,6 +25,11 @@ from adma.bench.whole import explained, write_json
 UNTIL_DECIDED = "until_decided"  # what a study's `about` calls the plan by which its seeds are added
 
 
+def measure_of(about: Mapping[str, Any]) -> str:
+    """What losses are compared by on the data of which `about` speaks, such as "accuracy"."""
+    return str((about.get("dataset") or {}).get("measure", ACCURACY))
+
+
 @dataclass(frozen=True)
 class Results:
     """A study with the results of all its cells, in the study's order."""
@@ -31,6 +37,11 @@ class Results:
     study: Study
     cells: tuple[CellResult, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def measure(self) -> str:
+        """What its losses are compared by unless the user says otherwise, such as "accuracy"."""
+        return measure_of(self.about)
 
     def of(self, loss: str) -> list[CellResult]:
         """The cells of one loss, in the order of the seeds."""

@@ -162,14 +162,14 @@ class Schedule:
         if isinstance(self._options, Cosine):
             self._scheduler.step()
 
-    def step_epoch(self, val_accuracy: float) -> None:
-        """After each epoch; an accuracy that is NaN has not risen."""
+    def step_epoch(self, measured: float) -> None:
+        """After each epoch, with its validation accuracy (mean IoU); one that is NaN has not risen."""
         with warnings.catch_warnings():  # torch misses the optimizer's steps if they were another process's
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
             if isinstance(self._options, Step):
                 self._scheduler.step()
             elif isinstance(self._options, Plateau):
-                self._scheduler.step(val_accuracy)
+                self._scheduler.step(measured)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: plain values, the rates among them."""

@@ -12,10 +12,11 @@ from rich.console import RenderableType
 
 from adma.bench import paper, traits
 from adma.bench.data.conditions import NONE
+from adma.bench.data.dataset import ACCURACY
 from adma.bench.data.known import KNOWN
 from adma.bench.effects import claims, effects, role_of
 from adma.bench.errors import BenchError
-from adma.bench.folder import Folder, Results
+from adma.bench.folder import Folder, Results, measure_of
 from adma.bench.overall import of_ours, of_printed
 from adma.bench.prepare import Prepared, Readiness, Refused
 from adma.bench.printed import DATASET_TITLES, FIGURE3_ORDER, PRINTED, ROLES, TABLES, PrintedRow
@@ -34,7 +35,6 @@ from adma.bench.study import Setting
 from adma.bench.studyfile import StudyFile
 from adma.bench.whole import write_whole
 
-MEASURE = "test_accuracy"  # the part that is reported; nothing was chosen on it but by --protocol paper
 _PROTOCOL_WORDS = {
     "printed": "Adma's a is the one that the paper prints.",
     "paper": "Adma's a has the best mean on the part that is reported here, as the paper chose it: this flatters Adma.",
@@ -44,7 +44,7 @@ _PROTOCOL_WORDS = {
 _RUN_COLUMNS = (
     "train_accuracy", "val_accuracy", "test_accuracy", "test_nll", "test_ece", "test_nll_posterior",
     "test_ece_posterior", "test_brier", "test_brier_posterior", "temperature", "test_nll_scaled", "test_brier_scaled",
-    "test_ece_scaled",
+    "test_ece_scaled", "val_mean_iou", "test_mean_iou",
 )  # fmt: skip
 
 
@@ -66,6 +66,15 @@ class Outcome:
         """The scale, with what the command line changed of it."""
         changed = "".join(f", {k.replace('_', ' ')} {plain(v)}" for k, v in self.about["changed"].items())
         return (self.about["scale"] or "as written") + changed
+
+    @property
+    def measure(self) -> str:
+        """What is compared, on the part that is reported; nothing was chosen on it but by --protocol paper.
+
+        Accuracy where the data sets have no other measure in common.
+        """
+        found = {measure_of({"dataset": p.about}) for p in self.ready.ready}
+        return f"test_{found.pop() if len(found) == 1 else ACCURACY}"
 
     @property
     def shortfall(self) -> list[str]:
@@ -156,7 +165,7 @@ def _rows(outcome: Outcome) -> tuple[dict[str, Results], list[ReplayRow]]:
             continue
         entry, results = item.entry, outcome.results(item)
         try:
-            rows.append(_row(item, *_chosen(results, protocol), table))
+            rows.append(_row(item, *_chosen(results, protocol), table, outcome.measure))
         except BenchError as error:
             rows.append(_refused(entry.name, entry.data, entry.variant, str(error), table))
             continue
@@ -213,7 +222,7 @@ def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[R
         effects=effects(entries, all_results),
         claims=claims(outcome.name, entries, all_results) if published else (),
         over=(of_printed(table), of_ours(rows, table)) if table and outcome.about.get("stats") else (),
-        measure=MEASURE,
+        measure=outcome.measure,
     )
 
 
@@ -225,9 +234,9 @@ def _chosen(results: Results, protocol: str) -> tuple[Results, str]:
     return choice.results, "chosen: " + ", ".join(f"{spec} (seed {seed})" for seed, spec in choice.chosen.items())
 
 
-def _row(item: Prepared, results: Results, chosen: str, table: int | None) -> ReplayRow:
+def _row(item: Prepared, results: Results, chosen: str, table: int | None, measure: str) -> ReplayRow:
     entry, setting = item.entry, item.entry.study.setting
-    comparison = summarise(results, metric=MEASURE)
+    comparison = summarise(results, metric=measure)
     printed = _printed(table, entry.data)
     cells = {role: ReplayCell(printed.accuracy(role), None, "") for role in ROLES} if printed else {}
     taken: dict[str, ReplayCell] = {}

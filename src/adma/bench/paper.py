@@ -116,7 +116,7 @@ def choose(results: Results, protocol: str) -> Choice:
 
     def mean_test(spec: str) -> tuple[int, float]:
         """How many seeds are done first: one lucky seed is no mean."""
-        values = [cells[spec, seed].final("test_accuracy") for seed in results.study.seeds]
+        values = [cells[spec, seed].final(f"test_{results.measure}") for seed in results.study.seeds]
         known = [v for v in values if not math.isnan(v)]
         return len(known), math.fsum(known) / len(known) if known else -math.inf
 
@@ -125,7 +125,7 @@ def choose(results: Results, protocol: str) -> Choice:
     for seed in results.study.seeds:
         done = [s for s in specs if cells[s, seed].status == DONE]
         if done:
-            chosen[seed] = max(done, key=lambda s: cells[s, seed].final("val_accuracy"))
+            chosen[seed] = max(done, key=lambda s: cells[s, seed].final(f"val_{results.measure}"))
         if protocol == "paper":
             chosen[seed] = best
     taken = [_renamed(cells[chosen.get(seed, best), seed]) for seed in results.study.seeds]
@@ -139,7 +139,7 @@ def cost_of_tuning(results: Results, level: float = 0.95) -> Estimate:
     """What tuning on the reported part adds: accuracy by the rule "paper" minus by the rule "clean", seed by seed."""
     by_rule = [{c.cell.seed: c for c in choose(results, rule).results.of(CHOSEN)} for rule in ("paper", "clean")]
     differences = [
-        by_rule[0][seed].final("test_accuracy") - by_rule[1][seed].final("test_accuracy")
+        by_rule[0][seed].final(f"test_{results.measure}") - by_rule[1][seed].final(f"test_{results.measure}")
         for seed in results.study.seeds
         if by_rule[0][seed].status == by_rule[1][seed].status == DONE
     ]

@@ -50,10 +50,14 @@ class Parallel:
         """This process's part of the batch that is trained on next."""
         return batch
 
-    def mean(self, loss_fn: nn.Module, logits: Tensor, target: Tensor, whole: int) -> Tensor:
-        """What these samples bring to the mean over a batch of `whole`; averaged over processes, their sum does."""
+    def mean(self, loss_fn: nn.Module, logits: Tensor, target: Tensor, mine: int, whole: int) -> Tensor:
+        """What these samples bring to the mean over a batch; averaged over processes, their sum does.
+
+        Args:
+            mine, whole: labels that count, among these samples and in the batch.
+        """
         loss: Tensor = loss_fn(logits, target)
-        return loss if len(target) == whole else loss * (len(target) / whole)
+        return loss if mine == whole else loss * (mine / whole)
 
     def adding_up(self, model: nn.Module) -> AbstractContextManager[Any]:
         """While gradients are added up, before the backward pass that averages them."""
@@ -66,6 +70,10 @@ class Parallel:
     def gathered(self, rows: Tensor, n: int) -> Tensor:
         """The rows (n, ...) of all processes, of which this one has those between its bounds."""
         return rows
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return values
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""
@@ -101,7 +109,7 @@ class Group(Parallel):
         self._part.whole, self._part.start, self._part.stop = len(batch), start, stop
         return batch[start:stop]
 
-    def mean(self, loss_fn: nn.Module, logits: Tensor, target: Tensor, whole: int) -> Tensor:
+    def mean(self, loss_fn: nn.Module, logits: Tensor, target: Tensor, mine: int, whole: int) -> Tensor:
         count = torch.full((2,), whole, dtype=torch.float64, device=logits.device)
         loss: Tensor = GlobalMean(loss_fn)(logits, target, count=count)
         return loss
@@ -121,6 +129,11 @@ class Group(Parallel):
         whole = rows.new_zeros((n, *rows.shape[1:]))
         whole[start:stop] = rows
         dist.all_reduce(whole)  # of each row all but one are zeros
+        return whole
+
+    def summed(self, values: Tensor) -> Tensor:
+        whole = values.clone()
+        dist.all_reduce(whole)
         return whole
 
     def any(self, flag: bool) -> bool:

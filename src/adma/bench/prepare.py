@@ -104,10 +104,10 @@ def _with_data(
     for task in tasks:
         try:
             study, sizes, notes = make_study(task, dataset, protocol=protocol, grid=grid)
-            check_model(study.setting.model, dataset.sample_shape, dataset.num_classes, study.losses)
+            check_model(study.setting.model, dataset.sample_shape, dataset.num_classes, study.losses, dataset.kind)
             seconds = seconds_per_cell(
                 study.setting, study.losses[0], sizes, dataset.sample_shape, dataset.num_classes, device=device,
-                threads=threads,
+                threads=threads, kind=dataset.kind,
             )  # fmt: skip
         except BenchError as error:
             yield Refused(task, str(error))
@@ -140,7 +140,15 @@ def make_study(
                 f"--augment {vary.spec}: the samples of {dataset.name} are no images but have shape "
                 f"{dataset.sample_shape}"
             )
+        if dataset.kind.vocabulary and "model" not in options:
+            raise BenchError(
+                f"{dataset.name} holds token ids, for which no network is built in; name yours by --model "
+                "package.module:function, called with in_channels (the length of a text) and num_classes"
+            )
         options.setdefault("model", "mlp")
+    if dataset.kind.dense:
+        _check_dense(dataset, options, vary)
+        options.setdefault("model", "unet")
     grouped = options.get("grouped", True) and protocol != "paper"
     if dataset.groups is None:
         grouped = True  # means the same here, so the cells are the same
@@ -164,7 +172,7 @@ def make_study(
         **given,
     )
     most = options.get("max_train_size")
-    if most is not None and most < dataset.num_classes:
+    if most is not None and most < dataset.num_strata:
         raise BenchError(
             f"max_train_size {most}: {dataset.name} has {dataset.num_classes} classes, so at least that many are needed"
         )
@@ -174,6 +182,25 @@ def make_study(
     study = Study(setting, losses, tuple(range(options.get("seeds", 5))))
     _check_parts(study, dataset)
     return study, count(dataset, setting), notes
+
+
+def _check_dense(dataset: Dataset, options: Mapping[str, Any], vary: augment.Augment | None) -> None:
+    """Refuse what has a meaning for one label a sample alone.
+
+    Raises:
+        BenchError: such an option is given.
+    """
+    refused = {
+        "augment": ("" if vary is None else vary.spec, "would move the pixels and not their labels"),
+        "label_noise": (options.get("label_noise", NONE), "is drawn for each class's samples"),
+        "imbalance": (options.get("imbalance", NONE), "thins out each class's samples"),
+    }
+    for name, (value, why) in refused.items():
+        if value not in ("", NONE):
+            raise BenchError(
+                f"--{name.replace('_', '-')} {value}: it {why}, but {dataset.name} has a label for each position of a "
+                "sample; leave it out"
+            )
 
 
 def _check_parts(study: Study, dataset: Dataset) -> None:
@@ -244,6 +271,7 @@ def count(dataset: Dataset, setting: Setting) -> dict[str, int]:
 
 def describe(dataset: Dataset, sizes: Mapping[str, int], notes: Sequence[str] = ()) -> dict[str, Any]:
     """What a store and a report keep of a data set."""
+    kind = dataset.kind
     return {
         "name": dataset.name,
         "samples": len(dataset),
@@ -251,6 +279,7 @@ def describe(dataset: Dataset, sizes: Mapping[str, int], notes: Sequence[str] = 
         "sample_shape": list(dataset.sample_shape),
         "notes": [*dataset.notes, *notes],
         "sizes": dict(sizes),
+        **({"target_shape": list(kind.target_shape), "measure": kind.measure} if kind.dense else {}),
     }
 
 

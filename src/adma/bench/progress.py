@@ -173,7 +173,7 @@ class PlainLines(Counter):
         super().end(result)
         cell = result.cell
         outcome = (
-            f"{self._column.replace('_', ' ')} {100 * result.final(self._column):.2f}%"
+            f"{self._column.replace('_', ' ').replace('iou', 'IoU')} {100 * result.final(self._column):.2f}%"
             if result.status == DONE
             else f"{result.status}: {result.reason.splitlines()[0] if result.reason else ''}"
         )

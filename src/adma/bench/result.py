@@ -15,7 +15,10 @@ from adma.bench.study import Cell
 # probabilities that the loss's own map recovers (NaN where it has none); "_scaled" of the softmax at the temperature
 # with the least NLL on the validation part (Guo 2017), so it is measured on the test part alone. Measures of the
 # training part are by the labels that are trained on, false ones too, so with label noise a high train_accuracy is
-# no merit; the test part's labels are always true, the validation part's unless the setting says noisy_val.
+# no merit; the test part's labels are always true, the validation part's unless the setting says noisy_val. Of dense
+# targets every label that counts is one case. mean_iou is of images with a label for each pixel, else NaN: of each
+# class intersection over union, over all pixels of the part, and their mean over the classes that are true or predicted
+# anywhere in it.
 COLUMNS = (
     "epoch",
     "train_loss",
@@ -28,6 +31,7 @@ COLUMNS = (
     *(f"{part}_brier{kind}" for part in ("val", "test") for kind in ("", "_posterior")),
     *(f"test_{measure}_scaled" for measure in ("nll", "brier", "ece")),
     "temperature",
+    *(f"{part}_mean_iou" for part in ("val", "test")),
     "seconds",
 )
 DONE, DIVERGED, FAILED, MISSING = "done", "diverged", "failed", "missing"

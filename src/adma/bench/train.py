@@ -11,20 +11,20 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adma.bench import chance, environment
-from adma.bench.calibration import measures, scaled_measures
 from adma.bench.checkpoint import Keeper, Position
 from adma.bench.data import Dataset, Split, augment
 from adma.bench.data.conditions import NONE
+from adma.bench.data.dataset import class_counts
 from adma.bench.errors import BenchError
 from adma.bench.loading import held_out_of, labels_of, split_of
+from adma.bench.measuring import EVAL_BATCH, Counts, Measuring
 from adma.bench.models import build_model, is_built_in, parameter_groups
 from adma.bench.optimizers import make_optimizer, make_schedule
 from adma.bench.parallel import ALONE, Parallel
@@ -33,7 +33,6 @@ from adma.bench.result import COLUMNS, DIVERGED, DONE, CellResult
 from adma.bench.shaping import Shaping
 from adma.bench.study import Cell, Setting
 
-EVAL_BATCH = 128  # bounds the memory of evaluation
 _LEAST_STEPS = 50  # of a training that is worth the recording of its step
 
 
@@ -81,13 +80,15 @@ def train(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads it
     split = split_of(cell, dataset)
     parts = ("train", "val", "test")
-    mean, scale = (t.to(device) for t in _normalisation(torch.from_numpy(dataset.x[split.train])))
+    tokens = dataset.kind.vocabulary > 0
+    given = torch.from_numpy(dataset.x[split.train])
+    mean, scale = (t.to(device) for t in (_normalisation(given) if not tokens else (torch.zeros(1), torch.ones(1))))
     x = {part: torch.from_numpy(dataset.x[getattr(split, part)]).to(device) for part in parts}
     labels = labels_of(cell, dataset, split)
     y = {part: torch.from_numpy(labels[part]).to(device) for part in parts}
 
     def batch_of(part: str, index: Tensor | slice) -> Tensor:
-        return (x[part][index].float() - mean) * scale
+        return x[part][index] if tokens else (x[part][index].float() - mean) * scale
 
     chance.seed(cell.stream_seed("init"))
     model = build_model(setting.model, dataset.sample_shape, dataset.num_classes).to(device)
@@ -104,7 +105,7 @@ def train(
     trained_on = torch.ones(len(y["train"]), dtype=torch.bool)
     held_out = torch.from_numpy(held_out_of(cell, dataset, split)) if shaping.learns else torch.tensor([]).long()
     trained_on[held_out] = False
-    n = int(trained_on.sum())
+    n, counts = int(trained_on.sum()), Counts(y["train"])
     steps = len(_batches(torch.arange(n), setting.batch_size))
     shaping.begin(
         trained, optimizer, (batch_of("train", held_out.to(device)), y["train"][held_out.to(device)]),
@@ -114,6 +115,10 @@ def train(
     annealing = make_schedule(setting.lr_schedule, optimizer, epochs=setting.epochs, steps_per_epoch=steps)
     no_draws = torch.empty(len(trained_on), 0, device=device)
     taken: tuple[Tensor, Tensor]
+    measuring = Measuring(
+        model, loss_fn, batch_of, y, num_classes=dataset.num_classes, batch_size=setting.batch_size,
+        seed=cell.stream_seed("temperature"), parallel=parallel, pulse=pulse,
+    )  # fmt: skip
 
     def step(index: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the optimizer: the batch's loss and its right answers."""
@@ -128,7 +133,7 @@ def train(
                 inputs = vary(inputs, parallel.share(draws_of))
             with parallel.adding_up(trained) if number < len(parts) else nullcontext():
                 logits = trained(inputs)
-                loss = parallel.mean(loss_fn, logits, target, len(index))
+                loss = parallel.mean(loss_fn, logits, target, counts.of(mine), counts.of(index))
                 loss.backward()
             found.append((inputs, target, loss.detach(), (logits.detach().argmax(1) == target).sum()))
         optimizer.step()
@@ -144,7 +149,7 @@ def train(
     recordable = (
         record and device.startswith("cuda") and shaping.recordable and annealing.constant
         and is_built_in(setting.model) and n >= setting.batch_size and setting.epochs * steps >= _LEAST_STEPS
-        and pieces == parallel.size == 1
+        and pieces == parallel.size == 1 and counts.same is not None
     )  # fmt: skip
     order_hash, augment_hash = hashlib.sha256(), hashlib.sha256()
     rows: list[dict[str, float]] = []
@@ -157,7 +162,7 @@ def train(
         """All that the loop has changed."""
         return {
             "model": model.state_dict(), "optimizer": optimizer.state_dict(), "annealing": annealing.state_dict(),
-            "shaping": shaping.state_dict(), "chance": chance.state(device), "rows": rows,
+            "shaping": shaping.state_dict(), "chance": chance.state(device), "rows": rows, "iou": measuring.iou,
             "losses": torch.stack(losses).cpu() if losses else torch.empty(0), "correct": correct.cpu(),
             "seconds": spent + time.perf_counter() - started, "epoch_seconds": before + time.perf_counter() - clock,
         }  # fmt: skip
@@ -171,6 +176,7 @@ def train(
         annealing.load_state_dict(kept["annealing"])
         shaping.load_state_dict(kept["shaping"])
         rows = [dict(row) for row in kept["rows"]]
+        measuring.iou = dict(kept.get("iou", {}))
         spent = kept["seconds"]
     reason = ""
     for epoch in range(1, setting.epochs + 1):
@@ -205,7 +211,7 @@ def train(
             loss, right = (recording or step)(index, draws[index])
             annealing.step_batch()
             shaping.step(*taken)
-            losses.append(loss * len(index))
+            losses.append(loss * counts.of(index))
             correct = correct + right
             stop = parallel.any(pulse())
             if keeper is not None and (stop or keeper.due()):
@@ -214,21 +220,12 @@ def train(
                 raise StoppedError
 
         total = torch.stack(losses).cpu().double().sum()
-        row = {"epoch": epoch, "train_loss": float(total) / n, "train_accuracy": int(correct) / n}
-        finite = np.isfinite(row["train_loss"])
-        truth = {part: y[part].cpu() for part in ("val", "test")}
-        logits_of = {
-            part: parallel.gathered(
-                _logits(model, partial(batch_of, part), parallel.bounds(len(y[part])), pulse), len(y[part])
-            ).cpu()
-            for part in truth
-        }
-        for part, part_logits in logits_of.items():
-            finite = finite and bool(torch.isfinite(part_logits).all())
-            found = measures(part_logits, truth[part], loss_fn)
-            row |= {f"{part}_{key}": value for key, value in found.items()}
-        row |= scaled_measures(logits_of["val"], truth["val"], logits_of["test"], truth["test"])
-        annealing.step_epoch(row["val_accuracy"])
+        labels_seen = counts.of(order.to(device))
+        row = {"epoch": epoch, "train_loss": float(total) / labels_seen, "train_accuracy": int(correct) / labels_seen}
+        found, finite = measuring.row()
+        finite = finite and bool(np.isfinite(row["train_loss"]))
+        row |= found
+        annealing.step_epoch(row[f"val_{dataset.kind.measure}"])
         row["seconds"] = before + time.perf_counter() - clock
         rows.append(row)
         on_epoch(epoch, row)
@@ -254,6 +251,7 @@ def train(
         **({"resumed_at": [begin.epoch, begin.step]} if resumed is not None else {}),
         "sizes": {part: len(y[part]) for part in y} | ({"held_out": len(held_out)} if shaping.learns else {}),
         "conditions": _conditions(dataset, split, labels),
+        **({"iou": measuring.iou} if measuring.iou else {}),
         "shared": {
             "split": split.fingerprint,
             "init": initial,
@@ -274,10 +272,10 @@ def _pieces(index: Tensor, drawn: Tensor, pieces: int) -> list[tuple[Tensor, Ten
 
 
 def _conditions(dataset: Dataset, split: Split, labels: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Samples of each true class that are trained on, and the share of false labels by part."""
+    """Labels of each true class that are trained on, and the share of false labels by part."""
     truth = {part: dataset.y[getattr(split, part)] for part in labels}
     return {
-        "class_counts": np.bincount(truth["train"], minlength=dataset.num_classes).tolist(),
+        "class_counts": class_counts(truth["train"], dataset.num_classes).tolist(),
         "false_labels": {part: float((labels[part] != truth[part]).mean()) for part in labels},
     }
 
@@ -309,20 +307,6 @@ def _batches(order: Tensor, size: int) -> list[Tensor]:
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return parts
-
-
-@torch.no_grad()
-def _logits(
-    model: nn.Module, batch: Callable[[slice], Tensor], bounds: tuple[int, int], pulse: Callable[[], bool]
-) -> Tensor:
-    """Of the samples between the bounds; of none of them there are no rows, but as many columns."""
-    model.eval()
-    start, stop = bounds
-    found = []
-    for i in range(start, max(stop, start + 1), EVAL_BATCH):
-        found.append(model(batch(slice(i, min(i + EVAL_BATCH, stop)))))
-        pulse()
-    return torch.cat(found)
 
 
 def _hash(*arrays: np.ndarray[Any, Any]) -> str:

@@ -21,7 +21,7 @@ from adma.bench.engines import Engine
 from adma.bench.errors import BenchError
 from adma.bench.estimate import Forecast, Part, announced
 from adma.bench.files import is_url
-from adma.bench.folder import Folder
+from adma.bench.folder import Folder, measure_of
 from adma.bench.importing import import_modules
 from adma.bench.lease import Leases
 from adma.bench.loading import Loader
@@ -37,7 +37,7 @@ from adma.bench.report.tune_tables import search_table, words
 from adma.bench.result import CellResult
 from adma.bench.run import Conduct, OutOfTimeError, drive
 from adma.bench.search import propose
-from adma.bench.search.driver import METRIC, Driver
+from adma.bench.search.driver import Driver
 from adma.bench.search.ledger import Ledger, Rules
 from adma.bench.search.outcome import Outcome, final_cells, put_together
 from adma.bench.search.space import Space, parse_lr, parse_templates
@@ -65,6 +65,11 @@ class _Search:
     final_seeds: tuple[int, ...]
     rope: float
     about: Mapping[str, Any]
+
+    @property
+    def metric(self) -> str:
+        """What trials are judged by."""
+        return f"val_{measure_of(self.about)}"
 
     def outcome(self, trials: Mapping[str, Sequence[Trial]]) -> Outcome:
         searched = [(s, _budget(s, self.budget), trials.get(s.template.name, ())) for s in self.spaces]
@@ -102,7 +107,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
     study, sizes, notes = make_study(Task(dataset.name, dataset.name, "", {**given, "losses": ("cce",)}), dataset)
     setting = study.setting
     named = [template.spec(template.defaults) for template in templates]
-    check_model(setting.model, dataset.sample_shape, dataset.num_classes, named)
+    check_model(setting.model, dataset.sample_shape, dataset.num_classes, named, dataset.kind)
     shared = {k: v for k, v in asdict(setting).items() if k not in ("lr", "data")}
     rules = Rules(tuple(range(options.seeds)), options.seed, options.round, pruner, shared)
     settings = {**rules.config(), "lr": asdict(lr_range) if lr_range else lr}
@@ -151,7 +156,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         words = partial(_forecast, part, machine, options.budget, pruner)
         line = announced(
             setting, "cce", sizes, dataset.sample_shape, dataset.num_classes, words, device=machine.device_here,
-            threads=machine.threads,
+            threads=machine.threads, kind=dataset.kind,
         )  # fmt: skip
         console.print(Text(line), soft_wrap=True)
     engine = machine.engine(Loader({dataset.fingerprint: source}), folder)
@@ -208,7 +213,7 @@ def _run(ready: _Search, ledgers: Sequence[Ledger], engine: Engine, conduct: Con
 
     What is under way when it stops is left to whoever comes next.
     """
-    line = display(console_for(stderr=True), METRIC, _cell_name)
+    line = display(console_for(stderr=True), ready.metric, _cell_name)
     leases = ready.folder.leases()
     source = _Trials(ready, ledgers, leases, line, conduct)
     line.start([], 0, engine.jobs)
@@ -226,7 +231,7 @@ class _Trials:
         self, ready: _Search, ledgers: Sequence[Ledger], leases: Leases | RemoteLeases, line: Display, conduct: Conduct
     ) -> None:
         self._ready, self._ledgers, self._leases, self._line, self._conduct = ready, ledgers, leases, line, conduct
-        self._driver = Driver(ledgers, ready.setting, ready.folder, leases, line.say)
+        self._driver = Driver(ledgers, ready.setting, ready.folder, leases, line.say, ready.metric)
         self._now: Driver | Supply = self._driver
 
     def cells(self) -> Iterator[Cell | None]:

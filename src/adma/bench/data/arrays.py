@@ -3,9 +3,11 @@
 x   (N, D) vectors -> float32; (N, H, W) grey images -> (N, 1, H, W); (N, C, H, W) or (N, H, W, C) images.
     Images of uint8 stay so, bool becomes 0 and 255, all other numbers float32 with their values unchanged.
     Four axes are channels-last if the last has length 1, 3 or 4 and the second has not, else channels-first;
-    if both have, that is noted. `layout` = "NCHW" or "NHWC" says it outright.
+    if both have, labels for each pixel decide, or else that is noted. `layout` = "NCHW" or "NHWC" says it outright.
+    (N, T) token ids, whole numbers from 0, given to the network as they are: `layout` = "NT", see `dense`.
 y   integers, booleans, strings, or one-hot rows. With class_names, integers are indices into them, and
     strings must be among them. Without, classes are the values that occur, ascending, named str(value).
+    A class for each pixel (N, H, W) or token (N, T) too, -100 for what is not to be counted: see `dense`.
 parts (also `split`)   a string for each sample: train, val, test, or "" (not stated).
 groups   an integer or a string for each sample: samples with the same one show the same thing, such as one patient,
     and stay in one part.
@@ -20,7 +22,17 @@ import numpy as np
 
 from adma._check import nearest
 from adma.bench.data.checks import check_classes, listed, part_codes, show
-from adma.bench.data.dataset import Dataset
+from adma.bench.data.dataset import IGNORED, Dataset
+from adma.bench.data.dense import (
+    TOKENS,
+    check_dense,
+    check_labels,
+    holds_tokens,
+    layout_of,
+    target_of,
+    token_ids,
+    without_channel,
+)
 from adma.bench.data.groups import numbered
 from adma.bench.errors import BenchError
 
@@ -50,15 +62,25 @@ def from_mapping(what: str, name: str, data: Mapping[str, Any], notes: Sequence[
     unread = [str(k) for k in data if k not in KEYS]
     notes = [*notes, *([f"keys that were not read: {listed(unread, 10)}"] if unread else [])]
 
-    x, x_notes = _features(what, as_array(what, "x", data["x"]), _layout(what, data.get("layout")))
-    y, class_names = _classes(what, as_array(what, "y", data["y"]), len(x), data.get("class_names"))
+    x, y = (as_array(what, key, data[key]) for key in ("x", "y"))
+    layout = _layout(what, data.get("layout"))
+    y = without_channel(x, y)
+    layout = layout or layout_of(x, y)
+    tokens = holds_tokens(x, y, layout)
+    x, x_notes = (token_ids(what, x), []) if tokens else _features(what, x, layout)
+    target = target_of(what, x, y, tokens)
+    if target is None:
+        y, class_names = _classes(what, y, len(x), data.get("class_names"))
+    else:
+        y, class_names = _dense_classes(what, target, data.get("class_names"))
     parts = data["parts"] if data.get("parts") is not None else data.get("split")
     if parts is not None:
         parts = _strings(what, "parts", as_array(what, "parts", parts))
         if parts.shape != (len(x),):
             raise BenchError(f"{what}: parts must have shape ({len(x)},), one for each sample, got {parts.shape}")
         parts = part_codes(f"{what}: parts", parts)
-    notes = [*notes, *x_notes, *check_classes(what, y, class_names, parts)]
+    check = check_classes if target is None else check_dense
+    notes = [*notes, *x_notes, *check(what, y, class_names, parts)]
     groups = _groups(what, data["groups"], len(x)) if data.get("groups") is not None else None
     return Dataset(name, x, y, class_names, parts, tuple(notes), groups)
 
@@ -90,8 +112,10 @@ def _layout(what: str, value: Any) -> str | None:
     if value is None:
         return None
     text = str(as_array(what, "layout", value)).strip().upper()
-    if text not in ("NCHW", "NHWC"):
-        raise BenchError(f"{what}: layout must be 'NCHW' or 'NHWC', got '{show(str(value))}'")
+    if text not in ("NCHW", "NHWC", TOKENS):
+        raise BenchError(
+            f"{what}: layout must be 'NCHW' or 'NHWC', or '{TOKENS}' for token ids, got '{show(str(value))}'"
+        )
     return text
 
 
@@ -205,6 +229,14 @@ def _classes(what: str, y: np.ndarray, num_samples: int, names: Any) -> tuple[np
     if unknown:
         raise BenchError(f"{what}: y holds {listed(unknown)}, not among class_names ({listed(class_names, 20)})")
     return np.array([class_names.index(str(v)) for v in values], dtype=np.int64)[index], class_names
+
+
+def _dense_classes(what: str, y: np.ndarray, names: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """As `_classes`, of labels for each position, where IGNORED stays what it is."""
+    counts = check_labels(what, y, _class_names(what, names))
+    labels = np.full(y.shape, IGNORED, dtype=np.int64)
+    labels[counts], class_names = _classes(what, y[counts], int(counts.sum()), names)
+    return labels, class_names
 
 
 def _from_one_hot(what: str, y: np.ndarray) -> np.ndarray:

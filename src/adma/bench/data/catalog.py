@@ -18,9 +18,10 @@ from adma.bench.data.folder import read_folder
 from adma.bench.data.images import resize_arrays
 from adma.bench.data.imported import call_function
 from adma.bench.data.known import KNOWN, Known
+from adma.bench.data.masks import holds_masks, read_masked
 from adma.bench.data.npz import read_npz
 from adma.bench.data.published import Reading, compare_counts
-from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS
+from adma.bench.data.sources import TAR_ENDINGS, ZIP_ENDINGS, open_source
 from adma.bench.errors import BenchError
 from adma.bench.importing import import_modules, is_function_name
 
@@ -28,7 +29,7 @@ __all__ = ["ACCEPTED", "BUNDLED", "KNOWN", "data_folder", "load", "locate", "rea
 BUNDLED = "digits"
 ACCEPTED = (
     "a known name, a folder, .tar, .tar.gz, .tgz or .zip of images (CLASS/IMAGE or "
-    "train|val|test/CLASS/IMAGE), "
+    "train|val|test/CLASS/IMAGE, or images/ beside masks/), "
     "an .npz file with x and y, or package.module:function"
 )
 
@@ -65,7 +66,10 @@ def load(
         return read_known(data, data_dir=data_dir, image_size=image_size, skip_bad=skip_bad).dataset
     if _exists(path):
         if path.is_dir() or path.name.lower().endswith((*TAR_ENDINGS, *ZIP_ENDINGS)):
-            return read_folder(path, image_size=image_size, skip_bad=skip_bad)
+            source = open_source(path)
+            opened = source, source.entries()
+            read = read_masked if holds_masks(opened[1]) else read_folder
+            return read(path, image_size=image_size, skip_bad=skip_bad, opened=opened)
         if path.suffix.lower() != ".npz":
             hint = "; save x and y together with numpy.savez" if path.suffix.lower() in (".npy", ".pt", ".csv") else ""
             raise BenchError(f"DATA {show(data)}: a file of this kind cannot be read; give {ACCEPTED}{hint}")
@@ -161,6 +165,11 @@ def _resized(dataset: Dataset, image_size: tuple[int, int] | None) -> Dataset:
         return dataset
     if dataset.x.ndim != 4:
         raise BenchError(f"--image-size {image_size}: {show(dataset.name)} holds vectors, not images")
+    if dataset.kind.dense:
+        raise BenchError(
+            f"--image-size {image_size}: {show(dataset.name)} has a label for each pixel, which would have to be "
+            "resized too; give x and y at the size that is wanted"
+        )
     note = f"images were resized from {dataset.x.shape[2:]} to {image_size} as asked"
     return replace(dataset, x=resize_arrays(dataset.x, image_size), notes=(*dataset.notes, note))
 

@@ -59,7 +59,13 @@ class Pictures:
     digests: tuple[bytes, ...]
 
 
-def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_bad: bool = False) -> Dataset:
+def read_folder(
+    path: Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    skip_bad: bool = False,
+    opened: tuple[Source, list[Entry]] | None = None,
+) -> Dataset:
     """Read a folder, .tar(.gz/.bz2/.xz), .tgz or .zip of pictures; `layout` says how it must be laid out.
 
     Args:
@@ -67,6 +73,7 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
         image_size: (height, width) that every picture is resized to.
         skip_bad: leave out files that are no readable pictures (they are named in the notes) instead of
             refusing the data set.
+        opened: the source and its entries, if they were listed already.
 
     Returns:
         x uint8 (N, 1, H, W) if every picture is grey, else (N, 3, H, W). Samples are sorted by path, classes
@@ -76,23 +83,29 @@ def read_folder(path: Path, *, image_size: tuple[int, int] | None = None, skip_b
         BenchError: a layout that is not understood, an unsafe or damaged archive, files that are no readable
             pictures, a class without pictures, fewer than two classes, a class tested but not trained on.
     """
-    return read_pictures(list_folder(path), image_size=image_size, skip_bad=skip_bad).dataset
+    return read_pictures(list_folder(path, opened=opened), image_size=image_size, skip_bad=skip_bad).dataset
 
 
-def list_folder(path: Path, *, what: str | None = None, manifest: bool = False) -> Listing:
+def list_folder(
+    path: Path, *, what: str | None = None, manifest: bool = False, opened: tuple[Source, list[Entry]] | None = None
+) -> Listing:
     """See what is there.
 
     Args:
         path: the folder or archive.
         what: how messages call it.
         manifest: whether to read a manifest.csv too; the files that it names must be there.
+        opened: the source and its entries, if they were listed already.
 
     Raises:
         BenchError: a layout or a manifest that is not understood, an unsafe or damaged archive, half a download.
     """
     what = f"DATA {show(str(path))}" if what is None else what
-    source = open_source(path)
-    entries = source.entries()
+    if opened is None:
+        source = open_source(path)
+        entries = source.entries()
+    else:
+        source, entries = opened
     entry = find_manifest(entries) if manifest else None
     named = None if entry is None else read_manifest(what, source, entry)
     if named is not None:  # before the layout: half a download may have an empty folder, or lack a class
@@ -112,20 +125,20 @@ def read_pictures(
     """Read what was listed, as `read_folder` says; `reason` is why they are resized, `hashed` asks for the sums."""
     what, source, layout = listing.what, listing.source, listing.layout
     bad = dict.fromkeys(layout.misplaced, "lies in no class folder")
-    _check_bad(what, bad, len(layout.samples) + len(bad), skip_bad)
+    check_bad(what, bad, len(layout.samples) + len(bad), skip_bad)
 
-    headers = _read_headers(source, [s.entry for s in layout.samples], bad)
-    _check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
+    headers = read_headers(source, [s.entry for s in layout.samples], bad)
+    check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
     good = [s for s in layout.samples if s.entry in headers]
     while True:  # again only if files that were skipped had a say in the size
         if not good:
             raise BenchError(f"{what}: no readable image is left of {len(layout.samples)}")
-        size, size_notes = _choose_size([headers[s.entry] for s in good], image_size, reason)
+        size, size_notes = choose_size([headers[s.entry] for s in good], image_size, reason)
         digests: dict[Entry, bytes] | None = {} if hashed else None
-        x, frames = _decode_all(what, source, good, headers, size, bad, digests)
-        _check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
+        x, frames = decode_all(what, source, good, headers, size, bad, digests)
+        check_bad(what, bad, len(layout.samples) + len(layout.misplaced), skip_bad)
         good, before = [s for s in good if s.entry not in bad], good
-        if good and _choose_size([headers[s.entry] for s in good], image_size, reason) == (size, size_notes):
+        if good and choose_size([headers[s.entry] for s in good], image_size, reason) == (size, size_notes):
             break
     x = x[[n for n, s in enumerate(before) if s.entry not in bad]] if len(good) < len(before) else x
     if x.shape[1] == 3 and all(headers[s.entry].grey for s in good):
@@ -139,7 +152,7 @@ def read_pictures(
     if frames:
         notes.append(f"{frames} images have several frames; the first one was used")
     notes = [
-        *_bad_notes(bad, len(layout.samples) + len(layout.misplaced)),
+        *bad_notes(bad, len(layout.samples) + len(layout.misplaced)),
         *size_notes,
         *layout.notes,
         *notes,
@@ -148,7 +161,8 @@ def read_pictures(
     return Pictures(dataset, tuple(good), tuple(digests[s.entry] for s in good) if digests else ())
 
 
-def _check_bad(what: str, bad: Mapping[Entry, str], total: int, skip_bad: bool) -> None:
+def check_bad(what: str, bad: Mapping[Entry, str], total: int, skip_bad: bool) -> None:
+    """Raises BenchError if files cannot be used, and are not to be left out."""
     if bad and not skip_bad:
         first = [f"{e.path} ({show(why)})" for e, why in sorted(bad.items(), key=lambda item: item[0].parts)]
         raise BenchError(
@@ -158,14 +172,16 @@ def _check_bad(what: str, bad: Mapping[Entry, str], total: int, skip_bad: bool) 
         )
 
 
-def _bad_notes(bad: Mapping[Entry, str], total: int) -> list[str]:
+def bad_notes(bad: Mapping[Entry, str], total: int) -> list[str]:
+    """What is said of files that were left out."""
     if not bad:
         return []
     names = listed(sorted(e.path for e in bad), _NAMES_IN_NOTES)
     return [f"left out {len(bad)} of {total} files that cannot be used as images: {names}"]
 
 
-def _read_headers(source: Source, entries: Sequence[Entry], bad: dict[Entry, str]) -> dict[Entry, Header]:
+def read_headers(source: Source, entries: Sequence[Entry], bad: dict[Entry, str]) -> dict[Entry, Header]:
+    """What the pictures say of themselves; those that cannot be read are put into `bad`."""
     headers = {}
     for entry, stream in source.files(entries):
         try:
@@ -181,7 +197,7 @@ def _bytes(stream: BinaryIO | str) -> BinaryIO:
     return stream
 
 
-def _choose_size(
+def choose_size(
     headers: Sequence[Header], image_size: tuple[int, int] | None, reason: str
 ) -> tuple[tuple[int, int], list[str]]:
     """(height, width), and what to say of it."""
@@ -219,7 +235,7 @@ def _times(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _decode_all(
+def decode_all(
     what: str,
     source: Source,
     samples: Sequence[Sample],

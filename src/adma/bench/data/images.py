@@ -93,6 +93,35 @@ def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.nd
         return pixels(image, size), more_frames
 
 
+def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The values of a mask's pixels as they stand in the file: indices of a palette, or grey of 8 bits.
+
+    Args:
+        stream: the file's bytes.
+        size: (height, width) to resize to; each pixel takes the nearest one's value.
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        NotAnImage: the file is none that can be used, has colours or more than 8 bits, or was compressed with loss.
+    """
+    with _opened(stream) as image:
+        if image.format in ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"):
+            raise NotAnImage(f"{image.format} may change a mask's values; save it as PNG")
+        image.seek(0)
+        image.load()
+        if image.mode not in ("L", "P", "1"):
+            raise NotAnImage(
+                f"a mask must be a grey or palette image of 8 bits whose values are class indices, this has the mode "
+                f"{image.mode}"
+            )
+        values = image
+        if size is not None and (image.height, image.width) != size:
+            values = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        return np.array(values).astype(np.uint8)
+
+
 def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | None = None) -> np.ndarray:
     """The pixels of an opened picture, as `decode` gives them; in mode "L" or "RGB" if one is named.
 

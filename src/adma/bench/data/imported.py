@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
+import numpy as np
+
 from adma.bench.data.arrays import from_mapping
 from adma.bench.data.checks import show
 from adma.bench.data.dataset import Dataset
+from adma.bench.data.dense import TOKENS
 from adma.bench.errors import BenchError
 from adma.bench.importing import current_folder_importable, find_function
 
@@ -39,6 +42,7 @@ def call_function(data: str) -> Dataset:
     if isinstance(value, Dataset):
         fields = {
             "x": value.x, "y": value.y, "class_names": value.class_names, "parts": value.parts, "groups": value.groups,
+            "layout": TOKENS if value.x.ndim == 2 and value.x.dtype == np.int64 and value.y.ndim == 2 else None,
         }  # fmt: skip
         return from_mapping(what, value.name, fields, value.notes)
     if isinstance(value, tuple) and len(value) == 2:

@@ -38,6 +38,11 @@ def contact_sheet(
             f"{show(dataset.name)}: the samples are no images but have shape {dataset.sample_shape}; there is nothing "
             "to show"
         )
+    if dataset.kind.dense:
+        raise BenchError(
+            f"{show(dataset.name)}: its samples have a label for each pixel and no class of their own, but the rows of "
+            "a sheet are classes; there is nothing to show"
+        )
     vary = augment.parse(spec)
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = range(min(classes, dataset.num_classes))

@@ -7,6 +7,9 @@ with fractions 0.2 and 0.2 and nothing stated, 20 % are tested, 20 % validate, 6
 
 Samples of one group (`Dataset.groups`) stay in one part: whole groups are drawn, class by class, a group's class
 being its most frequent one, until a part has as many samples as whole groups allow.
+
+Dense targets (a class for each pixel or token) give a sample no one class: samples, or groups, are drawn as if all
+were of one.
 """
 
 from __future__ import annotations
@@ -91,7 +94,7 @@ def make_split(
     if train_fraction is not None:
         share = share_between("--train-fraction", train_fraction)
         rests = [rest[: max(1, int(np.floor(share * len(rest) + 0.5)))] for rest in rests]
-    measured = {part: _at_most(dataset.y, _ascending(chosen[part]), eval_size, seed, part) for part in (VAL, TEST)}
+    measured = {part: _at_most(dataset.strata, _ascending(chosen[part]), eval_size, seed, part) for part in (VAL, TEST)}
     return Split(train=_ascending(rests), val=measured[VAL], test=measured[TEST])
 
 
@@ -101,7 +104,7 @@ def draw_held_out(
     """A stratified part of the training part, for what is learned on other samples than those trained on.
 
     Args:
-        y: (N,) int64, the labels that are trained on, false ones too.
+        y: (N,) int64, the labels that are trained on, false ones too; or dense ones (N, ...).
         class_names: C names.
         share: in (0, 1): of n samples of a class round(share n) are held out, but at least one, and one is left.
         seed: of the draw, a non-negative integer.
@@ -130,11 +133,11 @@ def _draw_samples(
     dataset: Dataset, pool: np.ndarray, drawn: list[str], fractions: list[float], rng: np.random.Generator
 ) -> tuple[list[Pieces], Pieces]:
     """For each part drawn, its samples of each class; and what is left of each class, in random order."""
-    _check_counts(dataset, np.bincount(dataset.y[pool], minlength=dataset.num_classes), drawn, "samples")
+    _check_counts(dataset, np.bincount(dataset.strata[pool], minlength=dataset.num_strata), drawn, "samples")
     taken: list[Pieces] = [[] for _ in drawn]
     rests = []
-    for label in range(dataset.num_classes):
-        order = rng.permutation(pool[dataset.y[pool] == label])
+    for label in range(dataset.num_strata):
+        order = rng.permutation(pool[dataset.strata[pool] == label])
         for pieces, take in zip(taken, _takes(len(order), fractions), strict=True):
             pieces.append(order[:take])
             order = order[take:]
@@ -153,16 +156,16 @@ def _draw_groups(
     """As `_draw_samples`, by whole groups; what is left is still sorted by the class of each sample."""
     _, group, sizes = np.unique(groups[pool], return_inverse=True, return_counts=True)
     group = group.reshape(-1)
-    counts = np.zeros((len(sizes), dataset.num_classes), dtype=np.int64)
-    np.add.at(counts, (group, dataset.y[pool]), 1)
+    counts = np.zeros((len(sizes), dataset.num_strata), dtype=np.int64)
+    np.add.at(counts, (group, dataset.strata[pool]), 1)
     label_of = counts.argmax(1)  # of equally frequent classes the first
-    _check_counts(dataset, np.bincount(label_of, minlength=dataset.num_classes), drawn, "groups")
+    _check_counts(dataset, np.bincount(label_of, minlength=dataset.num_strata), drawn, "groups")
     first = np.full(len(sizes), len(pool))
     np.minimum.at(first, group, np.arange(len(pool)))
     by_first = np.argsort(first)  # so that the draw depends on the samples' order, not on the groups' numbers
 
     part_of = np.full(len(sizes), len(drawn))  # train
-    for label in range(dataset.num_classes):
+    for label in range(dataset.num_strata):
         order = rng.permutation(by_first[label_of[by_first] == label])
         total = int(sizes[order].sum())
         for number, fraction in enumerate(fractions):
@@ -174,7 +177,7 @@ def _draw_groups(
     part_of_sample = part_of[group]
     taken = [[pool[part_of_sample == number]] for number in range(len(drawn))]
     train = pool[part_of_sample == len(drawn)]
-    return taken, [rng.permutation(train[dataset.y[train] == label]) for label in range(dataset.num_classes)]
+    return taken, [rng.permutation(train[dataset.strata[train] == label]) for label in range(dataset.num_strata)]
 
 
 def _at_most(y: np.ndarray, indices: np.ndarray, size: int | None, seed: int, part: str) -> np.ndarray:
@@ -231,6 +234,11 @@ def _check_own_parts(dataset: Dataset, groups: np.ndarray, parts: np.ndarray) ->
 def _check_counts(dataset: Dataset, counts: np.ndarray, drawn: list[str], unit: str) -> None:
     needed = 1 + len(drawn)
     small = np.flatnonzero(counts < needed)
+    if len(small) and dataset.kind.dense:
+        raise BenchError(
+            f"{show(dataset.name)}: at least {needed} {unit} are needed to be divided into "
+            f"{', '.join([TRAIN, *reversed(drawn)])}, but there are {counts[0]}; add {unit}"
+        )
     if len(small):
         named = ", ".join(f"'{show(dataset.class_names[i])}' has {counts[i]}" for i in small[:5])
         more = f", and {len(small) - 5} more such classes" if len(small) > 5 else ""
@@ -242,12 +250,9 @@ def _check_counts(dataset: Dataset, counts: np.ndarray, drawn: list[str], unit: 
 
 def _train_size(dataset: Dataset, value: Any, available: int) -> int:
     size = _whole("--train-size", value, 1)
-    if not dataset.num_classes <= size <= available:
-        raise BenchError(
-            f"--train-size must be between {dataset.num_classes} (one sample of each class) and "
-            f"{available} (all "
-            f"training samples), got {size}"
-        )
+    if not dataset.num_strata <= size <= available:
+        least = "1" if dataset.kind.dense else f"{dataset.num_classes} (one sample of each class)"
+        raise BenchError(f"--train-size must be between {least} and {available} (all training samples), got {size}")
     return size
 
 

@@ -7,18 +7,23 @@ import math
 from adma.bench.statistics import Estimate, LossSummary, signed
 
 DASH = "–"
-_NAMES = {"accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
+_NAMES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
 
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric is shown in per cent."""
-    return metric.endswith(("accuracy", "ece"))
+    return metric.endswith(("accuracy", "mean_iou", "ece"))
 
 
 def metric_name(metric: str) -> str:
     """`test_nll` as a heading: test NLL."""
     part, _, measure = metric.partition("_")
-    return f"{part} {_NAMES.get(measure, measure)}"
+    return f"{part} {measure_name(measure)}"
+
+
+def measure_name(measure: str) -> str:
+    """`mean_iou` in a sentence: mean IoU."""
+    return _NAMES.get(measure, measure)
 
 
 def number(value: float, scale: float, digits: int) -> str:

@@ -143,7 +143,7 @@ def trace_panel(ax: Axes, results: Results, column: str, places: Mapping[str, in
     """
     if column.startswith("val_") and not _anything(results, column) and _anything(results, _of_test(column)):
         column = _of_test(column)
-    scale = 100 if column.endswith("accuracy") or "_ece" in column else 1
+    scale = 100 if column.endswith(("accuracy", "mean_iou")) or "_ece" in column else 1
     for index, loss in enumerate(results.study.losses):
         style = line_style(places[loss] if places is not None else index)
         cells = results.of(loss)

@@ -16,18 +16,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from adma.bench.data.dataset import MEAN_IOU
 from adma.bench.folder import Results
+from adma.bench.overlap import overlaps
 from adma.bench.probabilities import probabilities
 from adma.bench.report.cells import (
     difference_cell,
     estimate_cell,
     is_fraction,
     mean_cell,
+    measure_name,
     metric_name,
     number,
     pair_cell,
 )
 from adma.bench.report.figures import learning_traces, loss_curves, to_svg
+from adma.bench.report.overlap_tables import overlap_rows
 from adma.bench.report.probability_tables import HEADINGS, notes, probability_rows
 from adma.bench.report.shape_figures import shape_traces
 from adma.bench.report.tables import paste_line
@@ -50,6 +54,8 @@ from adma.bench.whole import write_whole
 _SEED_COLUMNS = (
     ("val_accuracy", "val accuracy %", 100, 2),
     ("test_accuracy", "test accuracy %", 100, 2),
+    ("val_mean_iou", "val mean IoU %", 100, 2),
+    ("test_mean_iou", "test mean IoU %", 100, 2),
     ("test_nll", "test NLL", 1, 3),
     ("test_nll_posterior", "test NLL, posterior", 1, 3),
     ("test_nll_scaled", "test NLL, scaled", 1, 3),
@@ -138,6 +144,7 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
     dataset = about.get("dataset") or {}
     found = {row.loss: row for row in probabilities(results, level=comparison.level)}
     done = sum(c.status == DONE for c in results.cells)
+    classes = overlap_rows(overlaps(results, level=comparison.level), comparison)
     per_cent = " %" if is_fraction(comparison.metric) else ""
     return {
         "name": str(dataset.get("name") or study.setting.data),
@@ -186,7 +193,9 @@ def _view(results: Results, comparison: Comparison) -> dict[str, Any]:
         "traces": _traces(results),
         "shape": _shape(results),
         "curves": _curves(study.losses),
-        "seed_headings": [heading for _, heading, _, _ in _SEED_COLUMNS],
+        "overlaps": [(name, share, list(map(split_cell, cells))) for name, share, cells in classes],
+        "overlap_losses": [s.loss for s in comparison.ranked],
+        "seed_headings": [heading for _, heading, _, _ in _seed_columns(results)],
         "seed_rows": _seed_rows(results),
         "setting": [
             (_SETTING_NAMES.get(key, key.replace("_", " ")), "all" if value is None else str(value))
@@ -237,8 +246,10 @@ def split_cell(cell: str) -> tuple[str, str]:
 
 
 def _traces(results: Results) -> list[Markup]:
+    measure = results.measure
     words = {
-        "val_accuracy": "Accuracy over the epochs, one line a loss; last values are in the table of every run",
+        f"val_{measure}": f"Validation {measure_name(measure)} over the epochs, one line a loss; last values are in "
+        "the table of every run",
         "val_nll": "Negative log-likelihood over the epochs, one line a loss",
     }
     return [
@@ -265,11 +276,16 @@ def _curves(losses: Sequence[str]) -> list[Markup]:
     ]
 
 
+def _seed_columns(results: Results) -> list[tuple[str, str, int, int]]:
+    """Those that the data have."""
+    return [c for c in _SEED_COLUMNS if not c[0].endswith(MEAN_IOU) or results.measure == MEAN_IOU]
+
+
 def _seed_rows(results: Results) -> list[tuple[str, str, str, list[str], str, str]]:
-    rows = []
+    rows, columns = [], _seed_columns(results)
     for seed in results.study.seeds:
         for c in (c for c in results.cells if c.cell.seed == seed):
-            numbers = [number(c.final(name), scale, digits) for name, _, scale, digits in _SEED_COLUMNS]
+            numbers = [number(c.final(name), scale, digits) for name, _, scale, digits in columns]
             seconds = number(c.seconds if c.status == DONE else math.nan, 1, 1)
             rows.append((str(seed), c.cell.loss, c.status, numbers, seconds, c.cell.key))
     return rows
@@ -289,7 +305,7 @@ def _dataset_rows(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-_OF_ONE_RUN = ("shared", "conditions", "weights", "faults", "resumed_at")  # not of the machine
+_OF_ONE_RUN = ("shared", "conditions", "iou", "weights", "faults", "resumed_at")  # not of the machine
 
 
 def environment_rows(results: Results) -> list[tuple[str, list[str]]]:

@@ -1,18 +1,19 @@
-"""All trials of a search as CSV, a line a trial. Accuracies are fractions."""
+"""All trials of a search as CSV, a line a trial. Accuracies and mean IoU are fractions."""
 
 from __future__ import annotations
 
+from adma.bench.folder import measure_of
 from adma.bench.report.replay_csv import csv_text
 from adma.bench.search.outcome import Outcome
 from adma.bench.search.trials import mean
 
 
 def trials_csv(outcome: Outcome) -> str:
-    """Every trial: its point, its replicates' validation accuracies, what became of it."""
+    """Every trial: its point, what its replicates came to on the validation part, what became of it."""
     about = outcome.about
     head = [(key, str(about.get(key, ""))) for key in ("command", "created", "adma_version", "storage")]
     parameters = list(dict.fromkeys(key for f in outcome.found for key in f.space.template.space))
-    rows = []
+    rows, metric = [], f"val_{measure_of(about)}"
     for found in outcome.found:
         for trial in found.trials:
             rows.append(
@@ -32,7 +33,7 @@ def trials_csv(outcome: Outcome) -> str:
                 ]
             )
     columns = [
-        "loss", "trial", "state", "spec", "lr", *parameters, "val_accuracy",
-        *(f"val_accuracy_seed_{seed}" for seed in outcome.seeds), "diverged_seeds", "epochs", "winner", "reason",
+        "loss", "trial", "state", "spec", "lr", *parameters, metric,
+        *(f"{metric}_seed_{seed}" for seed in outcome.seeds), "diverged_seeds", "epochs", "winner", "reason",
     ]  # fmt: skip
     return csv_text(head, columns, rows)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from adma.bench.report.cells import measure_name
 from adma.bench.report.figures import PALETTE, canvas, empty_panel, styled
 from adma.bench.report.text import printable
 from adma.bench.search.analysis import Curve
@@ -44,10 +45,10 @@ def one_panel(found: Found, parameter: str) -> Figure:
 
 
 def search_panel(ax: Axes, found: Found, parameter: str) -> None:
-    """Draw one parameter: trials by validation accuracy, coloured by learning rate, curve, band and plateau."""
+    """Draw one parameter: trials by what they were judged by, coloured by learning rate, curve, band and plateau."""
     r = found.space.ranges[parameter]
     shown = [t for t in found.trials if t.values and t.state in (COMPLETE, PRUNED)]
-    ax.set_title(printable(f"{found.name}: validation accuracy, %"), loc="left", fontsize=10)
+    ax.set_title(printable(f"{found.name}: validation {measure_name(found.measure)}, %"), loc="left", fontsize=10)
     if not shown:
         empty_panel(ax, "no trial has ended")
         return

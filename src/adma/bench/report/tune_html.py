@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from adma.bench.report.cells import estimate_cell, mean_cell, number
+from adma.bench.folder import measure_of
+from adma.bench.report.cells import estimate_cell, mean_cell, measure_name, number
 from adma.bench.report.figures import to_svg
 from adma.bench.report.html import environment_rows, render_page, split_cell
 from adma.bench.report.tune_figures import one_panel
@@ -55,6 +56,7 @@ def _view(outcome: Outcome) -> dict[str, Any]:
             for s in (several.ranked if several else ())
             if several and s.to_baseline is not None
         ],
+        "measure": measure_name(measure_of(about)),
         "baseline": comparison.baseline if comparison else "",
         "seeds": len(outcome.seeds),
         "fresh": ", ".join(map(str, outcome.final_seeds)),
@@ -98,9 +100,9 @@ def _row(found: Found) -> dict[str, Any]:
         "spec": found.spec or "none",
         "lr": f"{found.lr:.3g}" if found.winner else "–",
         "searched": number(found.winner.value, 100, 2) if found.winner else "–",
-        "fresh": split_cell(mean_cell(bias.fresh, "val_accuracy")) if bias else nothing,
-        "bias": split_cell(estimate_cell(bias.difference, "val_accuracy")) if bias else nothing,
-        "test": split_cell(mean_cell(found.test, "test_accuracy")) if found.test.n else nothing,
+        "fresh": split_cell(mean_cell(bias.fresh, f"val_{found.measure}")) if bias else nothing,
+        "bias": split_cell(estimate_cell(bias.difference, f"val_{found.measure}")) if bias else nothing,
+        "test": split_cell(mean_cell(found.test, f"test_{found.measure}")) if found.test.n else nothing,
     }
 
 
@@ -114,7 +116,7 @@ def _loss(found: Found, index: int) -> dict[str, Any]:
             Markup(
                 to_svg(
                     one_panel(found, key),
-                    label=f"Validation accuracy of every trial against {key}",
+                    label=f"Validation {measure_name(found.measure)} of every trial against {key}",
                     prefix=f"search-{index}-{number_}",
                 )
             )

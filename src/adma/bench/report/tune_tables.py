@@ -8,13 +8,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from adma.bench.report.cells import number
+from adma.bench.data.dataset import ACCURACY, MEAN_IOU
+from adma.bench.folder import measure_of
+from adma.bench.report.cells import measure_name, number
 from adma.bench.report.tables import paste_line
 from adma.bench.report.text import printable
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED
 from adma.bench.statistics import Estimate, percent, signed
+
+_NOTHING = {ACCURACY: "an accuracy", MEAN_IOU: "a mean IoU"}
 
 
 def search_table(outcome: Outcome) -> Table:
@@ -77,10 +81,11 @@ def _half(estimate: Estimate) -> str:
 
 def words(outcome: Outcome) -> list[str]:
     """What stands below the table: curve, importance, failures and the line to paste of each loss; the verdict."""
+    measured = f"validation {measure_name(measure_of(outcome.about))}"
     seeds, fresh = (", ".join(map(str, some)) for some in (outcome.seeds, outcome.final_seeds))
     lines = [
-        f"Chosen by the mean validation accuracy, seeds {seeds}; ± is half a 95% interval, fresh seeds {fresh}. "
-        "Selection bias: validation accuracy in the search minus that of fresh seeds."
+        f"Chosen by the mean {measured}, seeds {seeds}; ± is half a 95% interval, fresh seeds {fresh}. "
+        f"Selection bias: {measured} in the search minus that of fresh seeds."
     ]
     if outcome.missing:
         lines.append(f"Partial: {outcome.missing} trials or final runs are still to come; give the command again.")
@@ -155,7 +160,7 @@ def trouble_words(found: Found) -> list[str]:
         what = (
             f"{runs} {'run' if runs == 1 else 'runs'} of {len(diverged)} {'trial' if len(diverged) == 1 else 'trials'}"
         )
-        lines.append(f"{what} diverged; each counts as an accuracy of 0")
+        lines.append(f"{what} diverged; each counts as {_NOTHING[found.measure]} of 0")
     for trial in found.failures:
         reason = trial.reason.splitlines()[0] if trial.reason else ""
         lines.append(

@@ -24,8 +24,6 @@ from adma.bench.store import Store
 from adma.bench.study import Cell, Setting
 from adma.bench.supply import finished
 
-METRIC = "val_accuracy"
-
 
 @dataclass(eq=False)
 class _Open:
@@ -65,6 +63,7 @@ class Driver:
         store: where cells are looked up; what it holds is not trained again.
         leases: of the store's folder; a cell that another process trains is waited for.
         say: told once what is waited for, and what was left alone.
+        metric: what a trial is judged by, after the last epoch; better high, a fraction.
     """
 
     def __init__(
@@ -74,8 +73,10 @@ class Driver:
         store: Store,
         leases: Leases | RemoteLeases,
         say: Callable[[str], None] = print,
+        metric: str = "val_accuracy",
     ) -> None:
         self._ledgers, self._setting, self._store, self._leases, self._say = ledgers, setting, store, leases, say
+        self._metric = metric
         self._open: list[_Open] = []
         self._flying: dict[str, list[_Open]] = {}  # key -> the trials that wait for this cell
         self._said: set[str] = set()
@@ -170,7 +171,7 @@ class Driver:
         opened.epochs += len(result.epochs.get("epoch", ()))
         if result.status == DIVERGED:
             opened.diverged.append(seed)
-        opened.values[seed] = result.final(METRIC) if result.status == DONE else 0.0
+        opened.values[seed] = result.final(self._metric) if result.status == DONE else 0.0
         opened.ledger.report(opened.trial, seed, opened.values[seed])
         self._judge(opened)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from adma.bench.folder import Results
+from adma.bench.data.dataset import ACCURACY
+from adma.bench.folder import Results, measure_of
 from adma.bench.result import DONE, CellResult
 from adma.bench.search import analysis
 from adma.bench.search.analysis import Bias, Curve, Importance, Unknown
@@ -25,6 +26,7 @@ class Found:
     trials: those there are, in their order.
     spec, lr: of the winner; "" and NaN if there is none.
     fresh: the winner trained with fresh seeds, in the order of the seeds.
+    measure: that it was chosen by, on the validation part.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Found:
     fresh: tuple[CellResult, ...]
     curves: Mapping[str, Curve | Unknown]
     importance: Sequence[Importance] | Unknown
+    measure: str = ACCURACY
 
     def count(self, state: str) -> int:
         return sum(t.state == state for t in self.trials)
@@ -63,12 +66,12 @@ class Found:
     def bias(self) -> Bias | Unknown:
         if self.winner is None:
             return Unknown("no trial is complete")
-        return analysis.selection_bias(self.winner.values, _finals(self.fresh, "val_accuracy"))
+        return analysis.selection_bias(self.winner.values, _finals(self.fresh, f"val_{self.measure}"))
 
     @property
     def test(self) -> Estimate:
-        """Test accuracy of the winner with fresh seeds."""
-        return estimate(_finals(self.fresh, "test_accuracy"), analysis.LEVEL)
+        """The measure of the winner on the test part with fresh seeds."""
+        return estimate(_finals(self.fresh, f"test_{self.measure}"), analysis.LEVEL)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def put_together(
                 fresh=tuple(store.read(cell) for cell in final_cells(setting, space, trials, final_seeds)),
                 curves=curves,
                 importance=analysis.importance(trials, space.ranges, seed=seed),
+                measure=measure_of(about),
             )
         )
     results = _winners(setting, found, final_seeds, about)

@@ -23,12 +23,14 @@ from adma.bench.statistics.estimates import Estimate, check_level, estimate
 from adma.bench.statistics.paired import Paired, compare_pairs, differences
 from adma.bench.statistics.sequential import Watched, watch
 from adma.bench.statistics.verdicts import MIN_SEEDS, Judgement, check_rope, judge, rope_of
-from adma.bench.statistics.words import difference_in_words, percent, value_in_words
+from adma.bench.statistics.words import FRACTIONS, difference_in_words, percent, value_in_words
 
-METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in ("accuracy", "nll", "brier", "ece"))
+_MEASURES = ("accuracy", "mean_iou", "nll", "brier", "ece")
+METRICS = tuple(f"{part}_{name}" for part in ("test", "val") for name in _MEASURES)
 SECONDARY = (
     "val_accuracy",
     "test_accuracy",
+    "test_mean_iou",
     *(f"test_{name}{kind}" for kind in ("", "_posterior", "_scaled") for name in ("nll", "brier", "ece")),
 )
 
@@ -181,7 +183,7 @@ class Comparison:
 def summarise(
     results: Results,
     *,
-    metric: str = "test_accuracy",
+    metric: str | None = None,
     baseline: str | None = None,
     level: float = 0.95,
     rope: float | None = None,
@@ -197,7 +199,8 @@ def summarise(
     then confidence sequences (`sequential`), each at alpha / (k - 1), valid whenever the study stopped, for any metric.
 
     Args:
-        metric: one of METRICS, at the last epoch. Accuracy is better high, nll, brier and ece are better low.
+        metric: one of METRICS, at the last epoch. Accuracy and mean IoU are better high, nll, brier and ece are better
+            low. By default "test_accuracy", or "test_mean_iou" where the data have a label for each pixel.
         baseline: the loss that differences are taken to; by default "cce", or else the study's first loss.
         level: of the intervals, in (0, 1).
         rope: half the width of the region of practical equivalence, in the metric's unit; by default `rope_of(metric)`.
@@ -207,6 +210,7 @@ def summarise(
             share split, initial weights or batch order.
     """
     losses, seeds = results.study.losses, results.study.seeds
+    metric = f"test_{results.measure}" if metric is None else metric
     if metric not in METRICS:
         raise BenchError(f"metric {metric!r} is not known{nearest(str(metric), METRICS)}; known: {', '.join(METRICS)}")
     check_level(level)
@@ -309,7 +313,7 @@ def check_fairness(results: Results) -> dict[int, dict[str, str]]:
 
 
 def _sign(metric: str) -> int:
-    return 1 if metric.endswith("accuracy") else -1
+    return 1 if metric.endswith(FRACTIONS) else -1
 
 
 def _values(cells: Sequence[CellResult], metric: str) -> dict[int, float]:
@@ -388,7 +392,9 @@ def _decide(
         words = difference_in_words(near.estimate, metric)
         obstacles.append(f"the seeds do not tell it apart from {near.other} ({words}){more}")
     superlative = "highest" if sign > 0 else "lowest"
-    name = metric.replace("_", " ").replace("nll", "NLL").replace("ece", "ECE").replace("brier", "Brier score")
+    name = metric.replace("_", " ")
+    for short, written in (("nll", "NLL"), ("ece", "ECE"), ("brier", "Brier score"), ("iou", "IoU")):
+        name = name.replace(short, written)
     found = f"{best.loss} has the {superlative} mean {name} ({value_in_words(best.estimate.mean, metric)})"
     ended = [(s.loss, [t for t in s.troubles if t.status != MISSING]) for s in others]
     notes = [f"{loss} has {_in_words(troubles)}" for loss, troubles in ended if troubles]

@@ -39,9 +39,9 @@ MIN_SEEDS = 3  # below it nothing is decided: two differences can agree by chanc
 FURTHER_CAP = 200  # further seeds beyond which a projection from a few is no help
 POWER = 0.8  # "would probably decide"
 # The region of practical equivalence: smaller differences are of no account unless the user says otherwise. Fractions
-# for accuracy, calibration error: 0.2 points; Brier's score lies in [0, 2]: twice that; 0.01 nats: 1% of the
+# for accuracy, mean IoU, calibration error: 0.2 points; Brier's score lies in [0, 2]: twice that; 0.01 nats: 1% of the
 # probability of the true class.
-ROPES = {"accuracy": 0.002, "ece": 0.002, "brier": 0.004, "nll": 0.01}
+ROPES = {"accuracy": 0.002, "mean_iou": 0.002, "ece": 0.002, "brier": 0.004, "nll": 0.01}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def rope_of(metric: str) -> float:
     Raises:
         BenchError: none is known for it.
     """
-    measure = metric.partition("_")[2].partition("_")[0]
+    named = metric.partition("_")[2]
+    measure = next((m for m in ROPES if named == m or named.startswith(f"{m}_")), named)
     if measure not in ROPES:
         raise BenchError(f"no rope is known for {metric!r}{nearest(measure, ROPES)}; give one")
     return ROPES[measure]

@@ -1,0 +1,128 @@
+"""Images beside masks, as people keep them: folders and archives, parts, names, and every way to refuse."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_samples import picture
+from PIL import Image
+
+from adma.bench.data.catalog import load
+from adma.bench.data.dataset import IGNORED
+from adma.bench.errors import BenchError
+
+
+def mask(values: np.ndarray, mode: str = "L", form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(values.astype(np.uint8))
+    if mode == "P":
+        image = Image.frombytes("P", image.size, image.tobytes())
+        image.putpalette([7, 9, 11] * 256)  # colours that say nothing of the values
+    image.convert(mode if mode == "RGB" else image.mode).save(buffer, form)
+    return buffer.getvalue()
+
+
+VALUES = [np.array([[0, 1, 2], [255, 2, 1]]), np.array([[2, 2, 2], [0, 0, 0]]), np.array([[1, 1, 0], [0, 2, 255]])]
+
+
+def files(**more: bytes) -> dict[str, bytes]:
+    found = {f"images/{n}.png": picture("RGB", (2, 3), 50 + n) for n in range(3)}
+    found |= {f"masks/{n}.png": mask(values, "P" if n else "L") for n, values in enumerate(VALUES)}
+    return found | {"classes.txt": b"sky\ntree\nriver\n", "README": b"words"} | more
+
+
+def write(root: Path, content: dict[str, bytes]) -> Path:
+    for name, data in content.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def test_masks_are_read_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    data = load(str(write(tmp_path / "d", files())))
+    assert data.class_names == ("sky", "tree", "river")
+    assert data.x.shape == (3, 3, 2, 3)
+    np.testing.assert_array_equal(data.y, np.where(np.array(VALUES) == 255, IGNORED, VALUES))
+    assert data.kind.segments
+    assert any("README" in note for note in data.notes)
+
+
+def test_an_archive_with_a_folder_around_gives_the_same(tmp_path: Path) -> None:
+    plain = load(str(write(tmp_path / "d", files())))
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for name, data in files().items():
+            archive.writestr(f"around/{name}", data)
+    assert load(str(tmp_path / "d.zip")).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize("around", ["", "around/"])
+def test_parts_are_the_first_folders(tmp_path: Path, around: str) -> None:
+    content = {f"{around}{p}/{n}": d for p in ("train", "val", "test") for n, d in files().items() if "/" in n}
+    data = load(str(write(tmp_path / "d", content | {f"{around}classes.txt": b"a\nb\nc"})))
+    assert data.parts.tolist() == ["test"] * 3 + ["train"] * 3 + ["val"] * 3
+    assert data.class_names == ("a", "b", "c")
+
+
+def test_without_names_the_classes_are_the_values_that_occur(tmp_path: Path) -> None:
+    content = files()
+    del content["classes.txt"]
+    content["masks/1.png"] = mask(np.array([[7, 7, 7], [0, 0, 0]]))
+    data = load(str(write(tmp_path / "d", content)))
+    assert data.class_names == ("0", "1", "2", "7")
+    assert (data.y[1] == 3).sum() == 3
+
+
+def test_other_sizes_are_brought_to_one_by_the_nearest_pixel(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2], [2, 2, 1]])
+    large = {"images/0.png": picture("RGB", (4, 6)), "masks/0.png": mask(np.kron(values, np.ones((2, 2))))}
+    content = files(**large)
+    data = load(str(write(tmp_path / "d", content)), image_size=(2, 3))
+    np.testing.assert_array_equal(data.y[0], values)
+    assert data.x.shape == (3, 3, 2, 3)
+
+
+def test_class_folders_with_such_names_below_them_stay_classes(tmp_path: Path) -> None:
+    content = {
+        f"{c}/{k}/{n}.png": picture("L", (4, 4), 9 * n) for c in "ab" for k in ("images", "masks") for n in range(4)
+    }
+    data = load(str(write(tmp_path / "d", content)))
+    assert data.class_names == ("a", "b")
+    assert not data.kind.dense
+
+
+REFUSED = {
+    "no mask": ({"images/9.png": picture("RGB", (2, 3))}, ["1 files in images", "masks", "images/9.png"]),
+    "no image": ({"masks/9.png": mask(VALUES[0])}, ["1 files in masks", "masks/9.png"]),
+    "two of a name": (
+        {"images/0.bmp": picture("RGB", (2, 3), form="BMP")},
+        ["images/0.png", "images/0.bmp", "one name"],
+    ),
+    "another size": ({"masks/0.png": mask(np.zeros((3, 3)))}, ["masks/0.png", "3 x 3 pixels, but its image has 2 x 3"]),
+    "colours": ({"masks/0.png": mask(VALUES[0], "RGB")}, ["masks/0.png", "the mode RGB", "--skip-bad"]),
+    "with loss": ({"masks/0.png": mask(VALUES[0], form="JPEG")}, ["masks/0.png", "save it as PNG"]),
+    "damaged": ({"masks/0.png": mask(VALUES[0])[:45]}, ["1 of 6 files", "masks/0.png"]),
+    "no image file": ({"images/1.png": b"nothing"}, ["images/1.png", "not an image"]),
+    "no such class": ({"masks/0.png": mask(VALUES[0] * 3)}, ["labels such as 3", "3 names"]),
+    "a line without a name": ({"classes.txt": b"sky\n\nriver\n"}, ["not be empty"]),
+    "names that are no text": ({"classes.txt": b"\xff\xfe\xff"}, ["classes.txt is not UTF-8"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str, tmp_path: Path) -> None:
+    more, words = REFUSED[name]
+    with pytest.raises(BenchError) as caught:
+        load(str(write(tmp_path / "d", files(**more))))
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["another size", "damaged", "no image file"])
+def test_a_bad_pair_may_be_left_out(name: str, tmp_path: Path) -> None:
+    data = load(str(write(tmp_path / "d", files(**REFUSED[name][0]))), skip_bad=True)
+    assert len(data) == 2
+    assert any("left out 1 of 6 files" in note for note in data.notes)
