@@ -217,6 +217,8 @@ EVIDENCE = (
     "docs/posteriors.md",
     "docs/soft_targets.md",
     "docs/generative.md",
+    "docs/segmentation.md",
+    "docs/tokens.md",
 )
 TOLD = sorted([
     *(ROOT / "docs/howto").glob("*.md"), *(ROOT / "website/notes").glob("*.md"), ROOT / "docs/index.md",

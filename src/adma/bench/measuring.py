@@ -63,8 +63,8 @@ class Measuring:
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: CallLoss | Adapted, batch_of: Batch, y: Mapping[str, Tensor], *, num_classes: int,
-        batch_size: int, seed: int, parallel: Parallel, pulse: Callable[[], bool],
+        self, model: nn.Module, loss_fn: CallLoss | Adapted, batch_of: Batch, y: Mapping[str, Tensor], *,
+        num_classes: int, batch_size: int, seed: int, parallel: Parallel, pulse: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._model, self._loss_fn, self._batch_of, self._y = model, loss_fn, batch_of, y
         self._num_classes, self._parallel, self._pulse = num_classes, parallel, pulse

@@ -39,8 +39,8 @@ class _Pair:
 
 def holds_masks(entries: Sequence[Entry]) -> bool:
     """Whether there are folders `images` and `masks` beside each other, at the top or in parts."""
-    tops = {path[:-1] for path in _folders(entries) if path[-1] == IMAGES}
-    return any((*top, MASKS) in set(_folders(entries)) for top in tops)
+    folders = set(_folders(entries)) if entries else set()
+    return any((*path[:-1], MASKS) in folders for path in folders if path[-1] == IMAGES)
 
 
 def read_masked(
