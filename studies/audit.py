@@ -289,6 +289,7 @@ def evidence() -> str:
         *between("Division by lesion and by image", "ham-leak", "by_image", "by_lesion"),
         *between("Rectangular and square images", "ham-shape", "rectangular", "square"),
         *first_steps("CIFAR-100 with SGD: the size of the first steps", "cifar100_sgd"),
+        *first_steps("CIFAR-100 with SGD at the higher rate, a smaller training", "cifar100_sgd_small"),
     ]  # fmt: skip
     numbers = itertools.count(1)
     return "\n".join(f"### E{next(numbers)}. {line[4:]}" if line.startswith("### ") else line for line in lines)
