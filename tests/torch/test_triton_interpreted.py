@@ -163,6 +163,11 @@ def test_every_member(spec):
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_every_plan_and_type(name, dtype):
+    if dtype == torch.bfloat16:
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        if not hasattr(InterpreterBuilder, "get_bf16"):
+            pytest.skip("the interpreter of this Triton has no constants in bfloat16: NOT TESTED")
     compare(*inputs((2, 13, 1), dtype), "adma:a=0.26", PLANS[name])
 
 
