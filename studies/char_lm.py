@@ -10,22 +10,17 @@ under Python's own licence). So the numbers are of one version of Python; the pa
 
 from __future__ import annotations
 
-import argparse
 import math
-import shlex
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dense_tables import Table, collect, ran, show
+import dense_tables
+from dense_tables import Table
 
-HERE = Path(__file__).parent
 LENGTH = 32  # characters of a sample
 SAMPLES = 1000
 RARE = 40  # a character that occurs less often than this is written as OTHER
@@ -107,22 +102,5 @@ def command(losses: tuple[str, ...] = LOSSES) -> list[str]:
     return words + [word for loss in losses for word in ("--loss", loss)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("run", "collect"):
-        verbs.add_parser(verb).add_argument("--out", type=Path, default=Path("adma-runs/char_lm"))
-    verbs.add_parser("docs").add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    if options.verb == "run":
-        words = [*command(), "--out", str(options.out.resolve())]
-        print(shlex.join(words), flush=True)
-        sys.exit(subprocess.run([sys.executable, "-m", "adma.cli", *words[1:]], cwd=HERE, check=False).returncode)
-    elif options.verb == "collect":
-        collect(TABLE, options.out)
-    else:
-        show(TABLE, shlex.join(command(ran(TABLE, LOSSES))), write=options.write)
-
-
 if __name__ == "__main__":
-    main()
+    dense_tables.main(__doc__, TABLE, LOSSES, command)

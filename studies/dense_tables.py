@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-from collections.abc import Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from adma.bench.result import DONE
 from adma.bench.shaping import canonical_loss
 from adma.bench.statistics import estimate, judge
 
+HERE = Path(__file__).parent
 RESULTS = pages.RESULTS / "2026-11-27-cpu"
 BASELINE = "cce"
 # a column -> heading, scale, digits
@@ -126,3 +131,30 @@ def show(table: Table, command: str, *, write: bool) -> None:
         pages.put(pages.DOCS / table.page, table.command, text)
     else:
         print(text)
+
+
+def main(description: str | None, table: Table, losses: tuple[str, ...], command: Callable[..., list[str]]) -> None:
+    """The verbs run, collect and docs of a study.
+
+    Args:
+        description: of the study, for --help.
+        losses: that it compares.
+        command: from some of them to the words of an `adma compare` that is given in studies/.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running, collecting = verbs.add_parser("run"), verbs.add_parser("collect")
+    for verb in (running, collecting):
+        verb.add_argument("--out", type=Path, default=Path(f"adma-runs/{table.name}"))
+    running.add_argument("--without", action="append", default=[], metavar="LOSS", help="leave a loss out")
+    verbs.add_parser("docs").add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    if options.verb == "run":
+        some = tuple(loss for loss in losses if loss not in options.without)
+        words = [*command(some), "--out", str(options.out.resolve())]
+        print(shlex.join(words), flush=True)
+        sys.exit(subprocess.run([sys.executable, "-m", "adma.cli", *words[1:]], cwd=HERE, check=False).returncode)
+    elif options.verb == "collect":
+        collect(table, options.out)
+    else:
+        show(table, shlex.join(command(ran(table, losses))), write=options.write)

@@ -11,7 +11,6 @@ The judge is a classifier of the training digits: the Fréchet distance of its f
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,16 +199,7 @@ def draw(table: Path, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    running = verbs.add_parser("run")
-    for name, usual in (("--seeds", SEEDS), ("--steps", STEPS), ("--every", EVERY)):
-        running.add_argument(name, type=int, default=usual)
-    writing = verbs.add_parser("docs")
-    writing.add_argument("--write", action="store_true")
-    for verb in (running, writing):
-        verb.add_argument("--table", type=Path, default=TABLE)
-    options = parser.parse_args()
+    options = pages.verbs(__doc__, TABLE, seeds=SEEDS, steps=STEPS, every=EVERY)
     if options.verb == "run":
         torch.set_num_threads(1)  # these networks are small
         run(options.table, seeds=options.seeds, steps=options.steps, every=options.every)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,3 +82,16 @@ def put(page: Path, command: str, text: str) -> None:
     if not found:
         raise SystemExit(f"{page} has no line {mark!r}, below which its tables go")
     page.write_text(above + mark + "\n" + text, encoding="utf-8")
+
+
+def verbs(description: str | None, table: Path, **numbers: int) -> argparse.Namespace:
+    """A study's command line: `run`, with its numbers and their usual values as options, and `docs [--write]`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    both = parser.add_subparsers(dest="verb", required=True)
+    running, writing = both.add_parser("run"), both.add_parser("docs")
+    for name, usual in numbers.items():
+        running.add_argument(f"--{name}", type=int, default=usual)
+    writing.add_argument("--write", action="store_true")
+    for verb in (running, writing):
+        verb.add_argument("--table", type=Path, default=table)
+    return parser.parse_args()

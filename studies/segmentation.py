@@ -10,18 +10,13 @@ frequency fall from class to class, so that of 160 pixels one is a cross's. Brig
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dense_tables import Table, collect, ran, show
+import dense_tables
+from dense_tables import Table
 
-HERE = Path(__file__).parent
 CLASSES = ("ground", "disc", "square", "triangle", "cross")
 LOSSES = (
     "cce", "adma:a=0.26", "adma:a=0.5", "focal:gamma=2", "gce:q=0.7", "kornia.losses:DiceLoss",
@@ -77,26 +72,5 @@ def command(losses: tuple[str, ...] = LOSSES) -> list[str]:
     return words + [word for loss in losses for word in ("--loss", loss)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("run", "collect"):
-        adding = verbs.add_parser(verb)
-        adding.add_argument("--out", type=Path, default=Path("adma-runs/segmentation"))
-        if verb == "run":
-            adding.add_argument("--without", action="append", default=[], metavar="LOSS", help="leave a loss out")
-    verbs.add_parser("docs").add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    if options.verb == "run":
-        losses = tuple(loss for loss in LOSSES if loss not in options.without)
-        words = [*command(losses), "--out", str(options.out.resolve())]
-        print(shlex.join(words), flush=True)
-        sys.exit(subprocess.run([sys.executable, "-m", "adma.cli", *words[1:]], cwd=HERE, check=False).returncode)
-    elif options.verb == "collect":
-        collect(TABLE, options.out)
-    else:
-        show(TABLE, shlex.join(command(ran(TABLE, LOSSES))), write=options.write)
-
-
 if __name__ == "__main__":
-    main()
+    dense_tables.main(__doc__, TABLE, LOSSES, command)

@@ -10,7 +10,6 @@ of labels. Everything but the loss is the same for all losses of a seed, so diff
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,15 +181,7 @@ def tables(table: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    running, writing = verbs.add_parser("run"), verbs.add_parser("docs")
-    running.add_argument("--seeds", type=int, default=SEEDS)
-    running.add_argument("--epochs", type=int, default=EPOCHS)
-    writing.add_argument("--write", action="store_true")
-    for verb in (running, writing):
-        verb.add_argument("--table", type=Path, default=TABLE)
-    options = parser.parse_args()
+    options = pages.verbs(__doc__, TABLE, seeds=SEEDS, epochs=EPOCHS)
     if options.verb == "run":
         torch.set_num_threads(1)  # these networks are small
         run(options.table, seeds=options.seeds, epochs=options.epochs)
