@@ -2,24 +2,16 @@
 
 `estimates`: a mean with its intervals. `paired`: two losses over the same seeds. `verdicts`: better, worse, equivalent
 or undecided over a number of seeds fixed in advance. `sequential`: the same while seeds are added. `across`: losses
-over several data sets. `summary`: from a study's results to all of it. `words`: numbers in words.
+over several data sets. `comparison`: what a study comes to; `summary`: from its results to that. `words`: numbers
+in words.
 """
 
 from adma.bench.statistics.across import Across, LeftOut, compare_across
+from adma.bench.statistics.comparison import Comparison, Difference, LossSummary, Trouble, Verdict
 from adma.bench.statistics.estimates import Estimate, bootstrap_interval, estimate
 from adma.bench.statistics.paired import Paired, compare_pairs
 from adma.bench.statistics.sequential import Watched, confidence_sequence, watch
-from adma.bench.statistics.summary import (
-    METRICS,
-    SECONDARY,
-    Comparison,
-    Difference,
-    LossSummary,
-    Trouble,
-    Verdict,
-    check_fairness,
-    summarise,
-)
+from adma.bench.statistics.summary import METRICS, SECONDARY, check_fairness, summarise
 from adma.bench.statistics.verdicts import (
     BETTER,
     EQUIVALENT,
