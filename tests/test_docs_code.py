@@ -158,6 +158,9 @@ def check_python(words: list[str]) -> None:
     path = ROOT / words[0]
     assert path.is_file(), f"there is no {words[0]}"
     source = path.read_text(encoding="utf-8")
+    for name in re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE):  # modules beside it may hold its options
+        beside = path.with_name(f"{name}.py")
+        source += beside.read_text(encoding="utf-8") if beside.is_file() else ""
     for word in words[1:]:
         option = word.partition("=")[0]
         assert not option.startswith("--") or f'"{option}"' in source, f"{words[0]} has no option {option}"
