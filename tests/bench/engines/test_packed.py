@@ -190,7 +190,9 @@ def test_as_many_as_fit_train_at_once(tmp_path: Path) -> None:
     engine = LocalEngine(Worker(digits, threads=1), jobs=3, packing=packing(tmp_path, 50, devices=2))
     events = list(engine.run(some))
     assert_as_alone(results(events), some)
-    assert sorted(most_at_once(events, 2)) == [1, 2]  # twice 22 and a reserve of 2
+    most = most_at_once(events, 2)
+    assert max(most) == 2  # twice 22 and a reserve of 2
+    assert min(most) >= 1  # two, if others had ended there before the last ones began
     assert not [event for event in events if isinstance(event, Retried)]
     assert not list(tmp_path.glob("refused-*"))
 
