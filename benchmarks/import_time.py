@@ -1,4 +1,6 @@
-"""How long `import adma` takes beside `import torch`: fresh processes, one after the other, CPU time and wall time.
+"""How long `import adma`, and the first loss that is asked for, take beside `import torch`.
+
+Fresh processes, one after the other; CPU time and wall time.
 
 python benchmarks/import_time.py [--rounds 10]
 """
@@ -19,7 +21,10 @@ import torch
 middle = now()
 import adma
 end = now()
-print(json.dumps([[m - b for b, m in zip(begin, middle)], [e - m for m, e in zip(middle, end)]]))
+adma.AdmaLoss, adma.flex
+last = now()
+pairs = ((begin, middle), (middle, end), (end, last))
+print(json.dumps([[after - before for before, after in zip(*pair)] for pair in pairs]))
 """
 
 
@@ -33,11 +38,11 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
         if number:  # the first fills the disk's cache, and compiles what is not compiled yet
             found.append(json.loads(done.stdout))
-    for place, name in enumerate(("import torch", "import adma after it")):
+    for place, name in enumerate(("import torch", "import adma after it", "the first loss asked for")):
         for kind, word in enumerate(("wall", "CPU")):
             times = [1000 * one[place][kind] for one in found]
             print(
-                f"{name:22}{word:5} median {statistics.median(times):7.0f} ms"
+                f"{name:26}{word:5} median {statistics.median(times):7.0f} ms"
                 f"   [{min(times):.0f}, {max(times):.0f}], n = {rounds}"
             )
 

@@ -19,6 +19,7 @@ def hook(event, args):
         events.append([event, str(args[0]), str(args[1]) if event == "open" else ""])
 sys.addaudithook(hook)
 """
+USED = "import adma\nadma.flex, adma.AdmaLoss"  # torch's half is imported when it is asked for
 TAIL = """
 print(json.dumps({"modules": sorted(set(sys.modules) - before), "events": events}))
 """
@@ -34,7 +35,7 @@ def after(statement: str) -> dict[str, list]:
 
 def test_the_library_imports_no_third_party_but_torch_and_numpy() -> None:
     """torch's compiler and sympy among them would double the time that torch takes; benchmarks/import_time.py."""
-    found = after("import adma")
+    found = after(USED)
     assert "adma.flex.learn" in found["modules"]
     foreign = {name.partition(".")[0] for name in found["modules"]} - {"adma"} - set(sys.stdlib_module_names)
     assert foreign == set()
@@ -42,7 +43,7 @@ def test_the_library_imports_no_third_party_but_torch_and_numpy() -> None:
 
 
 def test_importing_reads_its_own_sources_and_no_more() -> None:
-    events = after("import adma")["events"]
+    events = after(USED)["events"]
     assert events  # the hook is at work: the sources were read
     where = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(__file__).parents[1] / "src") if p]
     for event, name, mode in events:
@@ -51,6 +52,32 @@ def test_importing_reads_its_own_sources_and_no_more() -> None:
         path = Path(name).resolve()
         assert path.suffix in (".py", ".pyc", "")
         assert any(root in path.parents or root == path for root in where), name
+
+
+@pytest.mark.parametrize("name", ["adma", "adma.numpy", "adma.boosting", "adma.bench.status", "adma.bench.export"])
+def test_what_trains_nothing_goes_without_torch(name: str) -> None:
+    code = f"import sys, {name}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_package_has_the_losses_as_its_own() -> None:
+    """By name, by star, in `dir`; and a name that is none is refused as Python does."""
+    code = """
+import adma
+assert "AdmaLoss" in dir(adma) and "AdmaLoss" not in vars(adma)
+from adma import *
+assert AdmaLoss is adma.AdmaLoss is adma.torch.AdmaLoss and functional is adma.functional and flex is adma.flex
+here = {"__version__", "constraints", "flex", "functional", "parse", "register"}
+assert {*adma.torch.__all__} | here == {*adma.__all__} <= {*globals()}
+try:
+    adma.AdmaLos
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "module 'adma' has no attribute 'AdmaLos'"
 
 
 @pytest.mark.parametrize("name", ["family", "spec", "numpy", "testing", "boosting", "constraints"])

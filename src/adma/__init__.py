@@ -6,14 +6,91 @@
 >>> loss_fn(logits, target).backward()
 >>> loss_fn.posterior(logits).shape  # calibrated class probabilities
 torch.Size([8, 10])
+
+torch is imported when a loss is first asked for: a command that only reads results does without, and the mathematics
+(`adma.numpy`, `adma.jax`, `adma.boosting`) needs none.
 """
 
-from adma import constraints, flex, functional
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from adma import constraints
 from adma.spec import parse, register
-from adma.torch import *  # noqa: F403
-from adma.torch import __all__ as _torch_names
+
+if TYPE_CHECKING:
+    from adma import flex, functional
+    from adma.torch import *
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "constraints", "flex", "functional", "parse", "register"]
-__all__ += _torch_names
+__all__ = [
+    "ActivePassiveLoss",
+    "AdmaLoss",
+    "AsymmetricExponentialLoss",
+    "AsymmetricGeneralizedCrossEntropyLoss",
+    "AsymmetricUnhingedLoss",
+    "BiTemperedLoss",
+    "BinaryAdmaLoss",
+    "BinaryAsymmetricExponentialLoss",
+    "BinaryAsymmetricGeneralizedCrossEntropyLoss",
+    "BinaryAsymmetricUnhingedLoss",
+    "BinaryCrossEntropyLoss",
+    "BinaryFlexibleLoss",
+    "BinaryFocalLoss",
+    "BinaryGeneralizedCrossEntropyLoss",
+    "BinaryMeanAbsoluteErrorLoss",
+    "BinaryPoly1Loss",
+    "BinaryTaylorCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "FlexibleLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
+    "GlobalMean",
+    "LargeMarginSoftmaxLoss",
+    "LinearAdmaLoss",
+    "LinearAsymmetricExponentialLoss",
+    "LinearAsymmetricGeneralizedCrossEntropyLoss",
+    "LinearAsymmetricUnhingedLoss",
+    "LinearCrossEntropyLoss",
+    "LinearFlexibleLoss",
+    "LinearFocalLoss",
+    "LinearGeneralizedCrossEntropyLoss",
+    "LinearLossOptions",
+    "LinearMeanAbsoluteErrorLoss",
+    "LinearPoly1Loss",
+    "LinearTaylorCrossEntropyLoss",
+    "MeanAbsoluteErrorLoss",
+    "MeanSquaredErrorLoss",
+    "Poly1Loss",
+    "SemanticCrossEntropyLoss",
+    "SemanticLoss",
+    "SmoothedCrossEntropyLoss",
+    "SquaredHingeLoss",
+    "SymmetricCrossEntropyLoss",
+    "TaylorCrossEntropyLoss",
+    "__version__",
+    "constraints",
+    "flex",
+    "functional",
+    "make_loss",
+    "parse",
+    "posterior_head",
+    "register",
+]
+_MODULES = ("flex", "functional", "torch")
+_LOSSES = frozenset(__all__) - {"__version__", "constraints", "parse", "register", *_MODULES}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"adma.{name}")
+    if name not in _LOSSES:
+        raise AttributeError(f"module 'adma' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module("adma.torch"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             def command() -> int:
                 return int(getattr(import_module(f"adma.bench.{module}"), function)(options))
 
+            if not hasattr(options, "devices"):  # it trains nothing
+                return command()
+            import_module("adma.bench.engines.processes").expect(options.engine, options.device)
             return int(import_module("adma.bench.machine").under_torchrun(command, options))
     except BenchError as error:
         print(f"adma: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import torch
 
 from adma.bench import estimate
 from adma.bench.errors import BenchError
-from adma.bench.estimate import Forecast, Part, seconds_per_cell
+from adma.bench.estimate import Forecast, Part, seconds_per_cell, time_here
 from adma.bench.study import Setting
 from adma.cli import main
 
@@ -63,7 +63,7 @@ def test_a_cell_takes_its_steps_times_their_number(monkeypatch: pytest.MonkeyPat
     answers: Iterator[float] = iter([0.5, 0.25])  # a training step, then an evaluation step
     monkeypatch.setattr(estimate, "_timed", lambda step, device, count: next(answers))
     measured = 100 / estimate.EVAL_BATCH
-    got = seconds_per_cell(MLP, "cce", SIZES, (64,), 10)
+    got = time_here(MLP, "cce", SIZES, (64,), 10)
     assert got == pytest.approx(3 * (100 / 64 * 0.5 + measured * 0.25))
 
 
@@ -77,7 +77,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> str:
     monkeypatch.setattr(estimate, "build_model", lambda *_: Broken(2, 2))
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with pytest.raises(BenchError) as caught:
-        seconds_per_cell(MLP, "cce", SIZES, (64,), 10, threads=threads + 1)
+        time_here(MLP, "cce", SIZES, (64,), 10, threads=threads + 1)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert "\n" not in str(caught.value)

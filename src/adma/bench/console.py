@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from adma.bench import environment
@@ -28,6 +27,8 @@ def usable_device(name: str) -> str:
     Raises:
         BenchError: it is not there.
     """
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

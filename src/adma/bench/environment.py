@@ -10,8 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 _PACKAGES = ("adma", "torch", "numpy", "scikit-learn", "scipy", "pillow", "pyarrow", "transformers")
 
 
@@ -50,6 +48,8 @@ def hardware(device: str) -> dict[str, Any]:
         "cores": cores(),
     }
     if device.startswith("cuda"):
+        import torch
+
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
 

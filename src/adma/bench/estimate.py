@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adma.bench.data import augment
 from adma.bench.data.dataset import PLAIN, Kind
+from adma.bench.engines import processes
 from adma.bench.engines.work import out_of_memory
 from adma.bench.errors import BenchError
 from adma.bench.measuring import EVAL_BATCH
@@ -105,6 +106,20 @@ def seconds_per_cell(
     Raises:
         BenchError: a step fails, such as for want of memory.
     """
+    try:
+        return processes.call(
+            device, time_here, setting, loss, sizes, sample_shape, num_classes, device=device, threads=threads,
+            kind=kind,
+        )  # fmt: skip
+    except processes.EndedError as error:
+        raise BenchError(f"a trial step of {setting.model} with {loss} failed: {error}") from error
+
+
+def time_here(
+    setting: Setting, loss: str, sizes: dict[str, int], sample_shape: tuple[int, ...], num_classes: int, *,
+    device: str = "cpu", threads: int = 1, kind: Kind = PLAIN,
+) -> float:  # fmt: skip
+    """As `seconds_per_cell`, in this process."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

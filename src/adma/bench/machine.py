@@ -240,6 +240,4 @@ def ending(stop: KeyboardInterrupt | OutOfTimeError) -> tuple[str, int]:
 
 def under_torchrun(command: Callable[[], int], options: argparse.Namespace) -> int:
     """The command; in all processes of torchrun but the first what trains with it."""
-    if not hasattr(options, "devices"):  # it trains nothing
-        return command()
     return torchrun.run(command, lambda: usable_device(options.device))

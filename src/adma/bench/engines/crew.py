@@ -28,7 +28,7 @@ import torch.distributed as dist
 from adma.bench.checkpoint import Keeper
 from adma.bench.data import Dataset
 from adma.bench.engines import torchrun
-from adma.bench.engines.local import die_with
+from adma.bench.engines.processes import die_with
 from adma.bench.engines.work import Load, LostError, out_of_memory, words
 from adma.bench.parallel import Group
 from adma.bench.result import CellResult

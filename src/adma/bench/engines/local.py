@@ -2,18 +2,15 @@
 
 Cells are pulled as workers become free, so what is trained next may depend on what came out before. On GPUs as many
 train at once as `packing` admits.
-Workers are spawned, not forked (torch's threads and CUDA do not survive a fork). A worker that dies, or that gives no
-sign of life for too long, is replaced, and its cell trained once more, from its checkpoint if it has one.
+A worker (`processes` says how one is begun) that dies, or that gives no sign of life for too long, is replaced, and its
+cell trained once more, from its checkpoint if it has one.
 """
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
-import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import deque
@@ -23,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from adma.bench.engines import processes
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.packing import Meter, Packing
 from adma.bench.engines.work import HANG_SECONDS, NoMemoryError, Worker, out_of_memory, with_faults, words
@@ -86,7 +84,7 @@ class LocalEngine:
     ) -> None:
         self.jobs = jobs
         self._worker, self._hang_after, self._packing = worker, hang_after, packing
-        self._context = multiprocessing.get_context("spawn")
+        self._context = processes.context(worker.device)
         self._busy: dict[Connection, _Busy] = {}
         self._idle: dict[Connection, _Idle] = {}
         self._waiting: deque[Cell] = deque()  # pulled, or lost, and not begun
@@ -267,8 +265,9 @@ class LocalEngine:
         ours, theirs = self._context.Pipe()
         meter = None if self._packing is None else self._packing.meter
         process = self._context.Process(
-            target=_work, args=(theirs, self._worker.on(device), device, meter, self._dumps, os.getpid()), daemon=True
-        )
+            target=_work, args=(theirs, self._worker.on(device), device, meter, self._dumps, processes.environ()),
+            daemon=True,
+        )  # fmt: skip
         process.start()
         theirs.close()
         return ours, process
@@ -357,12 +356,13 @@ class _Line:
 
 
 def _work(
-    connection: Connection, worker: Worker, device: str, meter: Meter | None, dumps: str, parent: int
+    connection: Connection, worker: Worker, device: str, meter: Meter | None, dumps: str, variables: dict[str, str]
 ) -> None:  # fmt: skip
     """A worker's life: train what is sent until nobody sends."""
+    processes.take_environ(variables)
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or a cluster sends them to all: the parent's to handle
         signal.signal(number, signal.SIG_IGN)
-    die_with(parent)
+    processes.die_with()
     if hasattr(signal, "SIGUSR1"):
         dump = (Path(dumps) / str(os.getpid())).open("w")
         faulthandler.register(signal.SIGUSR1, file=dump, all_threads=True)
@@ -399,17 +399,7 @@ def _trained(worker: Worker, task: _Task, line: _Line, *, beside: bool) -> tuple
     return _RESULT, result
 
 
-def die_with(parent: int) -> None:
-    """Let the system kill this process when its parent ends, however that ends: what it trains is another's then."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
-
-
 def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        extra = ": perhaps out of memory, try --jobs 1 or a smaller --batch-size" if -code == signal.SIGKILL else ""
-        return f"its process was killed ({name}){extra}"
-    return f"its process ended (exit code {code}) without a result"
+    killed = code == -signal.SIGKILL
+    extra = ": perhaps out of memory, try --jobs 1 or a smaller --batch-size" if killed else " without a result"
+    return f"its process {processes.ending(code)}{extra}"
