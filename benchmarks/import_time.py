@@ -21,7 +21,7 @@ import torch
 middle = now()
 import adma
 end = now()
-adma.AdmaLoss, adma.flex
+adma.AdmaLoss, adma.flex.ShapeTuner
 last = now()
 pairs = ((begin, middle), (middle, end), (end, last))
 print(json.dumps([[after - before for before, after in zip(*pair)] for pair in pairs]))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pages
 from adma.bench.folder import Folder
+from adma.bench.loss_specs import canonical_loss
 from adma.bench.result import DONE
-from adma.bench.shaping import canonical_loss
 from adma.bench.statistics import estimate, judge
 
 HERE = Path(__file__).parent

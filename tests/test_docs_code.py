@@ -18,8 +18,8 @@ import command_line
 import docs_pages
 import losses
 from adma import constraints, spec
+from adma.bench.loss_specs import canonical_loss
 from adma.bench.paper import published
-from adma.bench.shaping import canonical_loss
 from adma.cli import main
 from adma.options import parser
 from docs_pages import ROOT, Block, Page

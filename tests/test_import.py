@@ -19,7 +19,7 @@ def hook(event, args):
         events.append([event, str(args[0]), str(args[1]) if event == "open" else ""])
 sys.addaudithook(hook)
 """
-USED = "import adma\nadma.flex, adma.AdmaLoss"  # torch's half is imported when it is asked for
+USED = "import adma\nadma.flex.ShapeTuner, adma.AdmaLoss"  # torch's half is imported when it is asked for
 TAIL = """
 print(json.dumps({"modules": sorted(set(sys.modules) - before), "events": events}))
 """
@@ -54,7 +54,18 @@ def test_importing_reads_its_own_sources_and_no_more() -> None:
         assert any(root in path.parents or root == path for root in where), name
 
 
-@pytest.mark.parametrize("name", ["adma", "adma.numpy", "adma.boosting", "adma.bench.status", "adma.bench.export"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adma",
+        "adma.numpy",
+        "adma.boosting",
+        "adma.flex.spec",
+        "adma.bench.status",
+        "adma.bench.export",
+        "adma.bench.commands",
+    ],
+)
 def test_what_trains_nothing_goes_without_torch(name: str) -> None:
     code = f"import sys, {name}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)

@@ -126,7 +126,7 @@ def _add_compare(commands: Any) -> None:
         help="use --out though it holds a study with other settings; its cells are kept",
     )
     _add_machine_options(compare)
-    compare.set_defaults(run="commands:compare")
+    compare.set_defaults(run="compare:compare")
 
 
 def _add_tune(commands: Any) -> None:
@@ -181,7 +181,7 @@ def _add_tune(commands: Any) -> None:
     _add_training_options(tune)
     add("--out", type=_place, metavar="DIR", help="results folder or URL (default: adma-runs/tune-DATA-HASH)")
     _add_machine_options(tune)
-    tune.set_defaults(run="commands:tune")
+    tune.set_defaults(run="tune:search")
 
 
 def _add_data_argument(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adma.bench import own_loss
+from adma.bench import adapted, own_loss
 from adma.bench.checkpoint import Keeper, course
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
@@ -21,12 +21,13 @@ from adma.bench.engines.ray_cluster import code_of
 from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
+from adma.bench.importing import current_folder_importable
+from adma.bench.loss_specs import canonical_loss, canonical_losses
 from adma.bench.models import check_model
-from adma.bench.prepare import canonical_losses
 from adma.bench.report.tables import paste_line
 from adma.bench.result import DONE, FAILED
 from adma.bench.search.space import parse_template
-from adma.bench.shaping import Shaping, canonical_loss
+from adma.bench.shaping import Shaping
 from adma.bench.study import Cell, Setting
 from adma.bench.train import StoppedError, train
 from adma.cli import main
@@ -172,10 +173,10 @@ def test_a_search_has_nothing_to_search_in_it() -> None:
 def test_the_line_to_paste_makes_the_loss(folder: Path) -> None:
     for spec, logits in (("their_losses:Weighted:power=1.5", 1.0), ("their_losses:Outer.make:scale=3.0", 2.0)):
         found: dict[str, object] = {}
-        with own_loss.current_folder_importable():
+        with current_folder_importable():
             exec(paste_line(spec), found)
         z, y = logits * torch.eye(4), torch.arange(4)
-        assert found["loss_fn"](z, y) == own_loss.build(spec)(z, y)  # type: ignore[operator]
+        assert found["loss_fn"](z, y) == adapted.build(spec)(z, y)  # type: ignore[operator]
 
 
 # ---- what is refused
@@ -336,13 +337,13 @@ def test_kornias_focal_loss_is_ours(digits: Dataset) -> None:
     z = torch.randn(6, 10)
     y = torch.randint(10, (6,))
     # kornia's mean is over samples and classes
-    torch.testing.assert_close(10 * own_loss.build(spec)(z, y), Shaping("focal:gamma=2").loss_fn(z, y))
+    torch.testing.assert_close(10 * adapted.build(spec)(z, y), Shaping("focal:gamma=2").loss_fn(z, y))
     assert ours.env["shared"] == theirs.env["shared"]
 
 
 def test_kornias_dice_loss_is_for_images_of_labels(folder: Path, digits: Dataset) -> None:
     kornia()
-    own_loss.check_own_losses(["kornia.losses:DiceLoss"], 5, (6, 7))
+    adapted.check_own_losses(["kornia.losses:DiceLoss"], 5, (6, 7))
     with pytest.raises(BenchError, match=r"--loss kornia.losses:DiceLoss fails for logits \(10, 10\)"):
         check_model("mlp", (1, 8, 8), 10, ["kornia.losses:DiceLoss"])
     (folder / "flat_dice.py").write_text(

@@ -16,9 +16,9 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
 from adma.bench.folder import Folder, Results
-from adma.bench.prepare import canonical_losses
+from adma.bench.loss_specs import canonical_losses, known_here
 from adma.bench.result import DIVERGED, DONE, CellResult
-from adma.bench.shaping import Shaping, known_here
+from adma.bench.shaping import Shaping
 from adma.bench.study import Cell, Setting, Study
 from adma.bench.train import train
 from adma.cli import main

@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from adma.bench.own_loss import Adapted
+from adma.bench.adapted import Adapted
 from adma.torch.flexible import CallLoss
 
 BINS = 15  # of the expected calibration error, as in Guo 2017

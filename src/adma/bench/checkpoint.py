@@ -26,8 +26,8 @@ import torch
 from adma import __version__
 from adma.bench.errors import BenchError
 from adma.bench.files import Root, files_at
+from adma.bench.loss_specs import follows_progress
 from adma.bench.optimizers import depends_on_length
-from adma.bench.shaping import follows_progress
 from adma.bench.study import Cell, digest
 
 FORMAT = 1

@@ -14,9 +14,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from adma.bench.adapted import Adapted
 from adma.bench.calibration import BINS, calibration_gaps, fit_temperature, measures, scaled_measures
 from adma.bench.data.dataset import IGNORED, Kind
-from adma.bench.own_loss import Adapted
 from adma.bench.parallel import Parallel
 from adma.torch.flexible import CallLoss
 

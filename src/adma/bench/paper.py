@@ -13,9 +13,9 @@ import adma
 from adma._check import nearest
 from adma.bench.errors import BenchError
 from adma.bench.folder import Results
+from adma.bench.loss_specs import known_here
 from adma.bench.printed import PRINTED
 from adma.bench.result import DONE, CellResult
-from adma.bench.shaping import known_here
 from adma.bench.statistics import Estimate, estimate
 from adma.spec import canonical
 

@@ -16,11 +16,17 @@ from adma.bench.data.conditions import NONE, canonical_conditions, describe_cond
 from adma.bench.errors import BenchError
 from adma.bench.estimate import seconds_per_cell
 from adma.bench.loading import Loader, held_out_of, split_of
+from adma.bench.loss_specs import canonical_losses, learns
 from adma.bench.models import canonical_model, check_model
 from adma.bench.optimizers import canonical_optimizer, canonical_schedule
-from adma.bench.shaping import canonical_loss, learns
 from adma.bench.study import Cell, Entry, Setting, Study
 from adma.bench.studyfile import Task
+
+SETTING_OPTIONS = (
+    "seeds", "epochs", "model", "optimizer", "lr", "lr_schedule", "weight_decay", "batch_size", "train_size",
+    "val_fraction", "test_fraction", "eval_size", "grouped", "augment", "train_fraction", "imbalance", "label_noise",
+    "noisy_val",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,24 +249,6 @@ def check_task(task: Task) -> None:
 _AS_THEY_ARE = (
     "epochs", "lr", "weight_decay", "batch_size", "train_size", "val_fraction", "test_fraction", "eval_size",
 )  # fmt: skip
-
-
-def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
-    """The specs in their one spelling.
-
-    Raises:
-        BenchError: one is not known, or is given twice.
-    """
-    losses: list[str] = []
-    for text in texts:
-        try:
-            loss = canonical_loss(text)
-        except ValueError as error:
-            raise BenchError(f"--loss: {error}") from error
-        if loss in losses:
-            raise BenchError(f"--loss {text}: this loss is given twice")
-        losses.append(loss)
-    return tuple(losses)
 
 
 def count(dataset: Dataset, setting: Setting) -> dict[str, int]:

@@ -58,5 +58,5 @@ class CellResult:
 
     def final(self, column: str) -> float:
         """The last epoch's value, NaN if the cell is not done."""
-        values = self.epochs.get(column, np.array([]))
-        return float(values[-1]) if self.status == DONE and len(values) else float("nan")
+        values = self.epochs.get(column) if self.status == DONE else None
+        return float("nan") if values is None or not len(values) else float(values[-1])

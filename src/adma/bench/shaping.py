@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import adma
-from adma.bench import own_loss
-from adma.flex import FlexibleSpec, ShapeScheduler, ShapeTuner
+from adma.bench import adapted, own_loss
+from adma.flex import ShapeScheduler, ShapeTuner
 from adma.flex.schedule import Schedule
 from adma.flex.spec import parse
 from adma.torch.flexible import CallLoss, FlexibleLoss
@@ -32,11 +32,11 @@ class Shaping:
     """
 
     def __init__(self, spec: str) -> None:
-        self.loss_fn: CallLoss | own_loss.Adapted
+        self.loss_fn: CallLoss | adapted.Adapted
         self._learned: Mapping[str, float] = {}
         self._scheduled: Mapping[str, Schedule] = {}
         if own_loss.is_own(spec):
-            self.loss_fn = own_loss.build(spec)
+            self.loss_fn = adapted.build(spec)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # said where the command read the spec
@@ -110,7 +110,7 @@ class Shaping:
     def step(self, inputs: Tensor, target: Tensor) -> None:
         """After each step of the optimizer, with what it was made from."""
         self._steps += 1
-        if isinstance(self.loss_fn, own_loss.Adapted):
+        if isinstance(self.loss_fn, adapted.Adapted):
             return
         before = self.loss_fn.member
         if self._tuner is not None:
@@ -135,7 +135,7 @@ class Shaping:
             "tuner": None if self._tuner is None else self._tuner.state_dict(),
             "steps": self._steps,
             "columns": {name: list(values) for name, values in self._columns.items()},
-            "own": self.loss_fn.state_dict() if isinstance(self.loss_fn, own_loss.Adapted) else {},
+            "own": self.loss_fn.state_dict() if isinstance(self.loss_fn, adapted.Adapted) else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -146,41 +146,9 @@ class Shaping:
             self._tuner.load_state_dict(state["tuner"])
         self._steps = state["steps"]
         self._columns = {name: list(values) for name, values in state["columns"].items()}
-        if isinstance(self.loss_fn, own_loss.Adapted):
+        if isinstance(self.loss_fn, adapted.Adapted):
             self.loss_fn.load_state_dict(state["own"])
 
     def trace(self) -> dict[str, np.ndarray]:
         """The values so far, as `result.CellResult` keeps them; empty for a shape that is fixed."""
         return {name: np.array(values) for name, values in self._columns.items()}
-
-
-def learns(spec: str) -> bool:
-    """Whether a loss sets a part of the training samples aside."""
-    return not own_loss.is_own(spec) and bool(parse(spec).learned)
-
-
-def follows_progress(spec: str) -> bool:
-    """Whether the shape follows a schedule, so that it depends on how long the whole training is."""
-    if own_loss.is_own(spec):
-        return False  # nothing tells it
-    flexible = known_here(spec)
-    return flexible is None or bool(flexible.scheduled)
-
-
-def canonical_loss(text: str) -> str:
-    """A loss's spec in its one spelling.
-
-    Raises:
-        ValueError: as `adma.flex.spec.parse` and `own_loss.parse`.
-    """
-    return str(own_loss.parse(text) if own_loss.is_own(text) else parse(text))
-
-
-def known_here(spec: str) -> FlexibleSpec | None:
-    """A stored loss as a report reads it: silently, the warnings came when it was trained; None if not of adma here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return parse(spec)
-        except (ValueError, TypeError):
-            return None

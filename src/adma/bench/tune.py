@@ -28,7 +28,7 @@ from adma.bench.loading import Loader
 from adma.bench.machine import Machine, command_of, conduct_of, ending, machine_of
 from adma.bench.mirror import folder_at
 from adma.bench.models import check_model
-from adma.bench.prepare import describe, make_study
+from adma.bench.prepare import SETTING_OPTIONS, describe, make_study
 from adma.bench.progress import Display, display
 from adma.bench.remote_lease import RemoteLeases
 from adma.bench.report.tune_csv import trials_csv
@@ -79,12 +79,11 @@ class _Search:
         )  # fmt: skip
 
 
-def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
+def search(options: argparse.Namespace) -> int:
     """Search, train the winners with fresh seeds, print and write what came out.
 
     Args:
         options: of the command.
-        given: those that make the setting, as `prepare.make_study` takes them.
 
     Returns:
         0; 1 if something failed, or a loss has no winner; INTERRUPTED.
@@ -93,6 +92,7 @@ def search(options: argparse.Namespace, given: Mapping[str, Any]) -> int:
         BenchError: a mistake in the options, the data or the storage.
     """
     console = console_for()
+    given = {name: getattr(options, name) for name in SETTING_OPTIONS if name not in ("seeds", "lr")}
     import_modules(options.modules)
     templates = parse_templates(options.loss or DEFAULT_LOSSES)
     lr_range, lr = parse_lr(options.lr, USUAL_LR)

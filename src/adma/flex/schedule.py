@@ -27,16 +27,16 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from adma import _check
 from adma.family import Adma, Loss, Member
 from adma.spec import number, numeric
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _GRID = 64  # points between the knots at which a path is checked too: two schedules may meet badly off their knots
 _WEAK = 0.1  # a sample's greatest weight, cross-entropy = 1, below which a loss hardly moves the network
@@ -310,8 +310,7 @@ class ShapeScheduler:
             raise TypeError(f"tensors=True is for members of the family, {member.name} is none; leave it out")
         check_path(member, self.schedules)
         self._loss_fn: Any = loss_fn
-        kept = self.schedules if tensors else {}
-        self._tensors: dict[str, torch.Tensor] = {name: torch.zeros((), dtype=torch.float64) for name in kept}
+        self._tensors: dict[str, Tensor] = _numbers(self.schedules) if tensors else {}
         self._set(0)
 
     def _set(self, step: int) -> None:
@@ -372,6 +371,12 @@ class ShapeScheduler:
             if state[name] != mine[name]:
                 raise ValueError(f"the state has {name} {state[name]!r}, this scheduler has {mine[name]!r}")
         self.restart(self.total_steps, state["last_step"])
+
+
+def _numbers(names: Iterable[str]) -> dict[str, Tensor]:
+    import torch  # a schedule can be read and drawn without
+
+    return {name: torch.zeros((), dtype=torch.float64) for name in names}
 
 
 def _whole(name: str, value: int, low: int) -> int:

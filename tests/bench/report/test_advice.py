@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import report_fakes as fakes
 
-from adma.bench.commands import _advice
+from adma.bench.report.terminal import _advice
 from adma.bench.statistics import summarise
 
 CCE = [0.80, 0.81, 0.79, 0.80]

@@ -13,7 +13,7 @@ from scipy import stats
 
 from adma.bench.errors import BenchError
 from adma.bench.statistics import compare_pairs
-from adma.bench.statistics.paired import differences, effect_size, sign_flip, t_test, wilcoxon
+from adma.bench.statistics.paired import MONTE_CARLO, differences, effect_size, sign_flip, t_test, wilcoxon
 
 ACCURACIES = st.lists(
     st.tuples(st.integers(300, 360), st.integers(300, 360)).map(lambda t: (t[0] / 360, t[1] / 360)),
@@ -109,6 +109,19 @@ def test_many_pairs_are_drawn_with_a_seed():
     assert wilcoxon(d).method == "Monte Carlo"  # tied
     assert wilcoxon(d).p == pytest.approx(stats.wilcoxon(d, method="approx").pvalue, abs=0.02)
     assert wilcoxon(rng.normal(size=25)).method == "exact"
+
+
+def test_drawn_signs_agree_with_scipys_drawn_permutations():
+    """Each p is of 2^14 draws: four standard errors of both apart at most."""
+    rng = np.random.default_rng(5)
+    for shift in (0.0, 0.2, 0.35):
+        d = rng.normal(shift, 1.0, 40)
+        theirs = stats.permutation_test(
+            (d,), np.sum, permutation_type="samples", n_resamples=MONTE_CARLO - 1, rng=np.random.default_rng(1)
+        ).pvalue
+        ours = sign_flip(d)
+        assert ours.method == "Monte Carlo"
+        assert ours.p == pytest.approx(theirs, abs=4 * np.sqrt(2 * theirs * (1 - theirs) / MONTE_CARLO) + 1e-4)
 
 
 def test_zeros_are_left_out_and_counted():

@@ -24,8 +24,8 @@ from adma.bench.engines import processes
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.packing import Meter, Packing
 from adma.bench.engines.work import HANG_SECONDS, NoMemoryError, Worker, out_of_memory, with_faults, words
+from adma.bench.loss_specs import learns
 from adma.bench.result import FAILED, CellResult
-from adma.bench.shaping import learns
 from adma.bench.study import Cell
 
 _TRIES = 2  # of a cell whose process is lost

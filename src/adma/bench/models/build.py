@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adma._check import nearest
 from adma.bench import _options
+from adma.bench.adapted import check_own_losses
 from adma.bench.data.dataset import PLAIN, Kind
 from adma.bench.errors import BenchError
 from adma.bench.importing import current_folder_importable, find_function, is_function_name
@@ -19,7 +20,7 @@ from adma.bench.models.convnet import ConvNetOptions, convnet
 from adma.bench.models.mlp import MLP, MLPOptions
 from adma.bench.models.resnet import ResNet34, ResNet34Options
 from adma.bench.models.unet import UNet, UNetOptions
-from adma.bench.own_loss import check_own_losses, is_own
+from adma.bench.own_loss import is_own
 from adma.classic import LargeMarginSoftmax
 from adma.flex.spec import parse
 from adma.torch.large_margin import last_linear

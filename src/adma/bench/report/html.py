@@ -283,11 +283,11 @@ def _seed_columns(results: Results) -> list[tuple[str, str, int, int]]:
 
 def _seed_rows(results: Results) -> list[tuple[str, str, str, list[str], str, str]]:
     rows, columns = [], _seed_columns(results)
-    for seed in results.study.seeds:
-        for c in (c for c in results.cells if c.cell.seed == seed):
-            numbers = [number(c.final(name), scale, digits) for name, _, scale, digits in columns]
-            seconds = number(c.seconds if c.status == DONE else math.nan, 1, 1)
-            rows.append((str(seed), c.cell.loss, c.status, numbers, seconds, c.cell.key))
+    place = {seed: k for k, seed in enumerate(results.study.seeds)}
+    for c in sorted(results.cells, key=lambda c: place[c.cell.seed]):
+        numbers = [number(c.final(name), scale, digits) for name, _, scale, digits in columns]
+        seconds = number(c.seconds if c.status == DONE else math.nan, 1, 1)
+        rows.append((str(c.cell.seed), c.cell.loss, c.status, numbers, seconds, c.cell.key))
     return rows
 
 

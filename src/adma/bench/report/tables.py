@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from adma.bench import own_loss
+from adma.bench.loss_specs import known_here
 from adma.bench.report.cells import difference_cell, is_fraction, mean_cell, metric_name, number, pair_cell
 from adma.bench.report.text import printable
 from adma.bench.report.verdict_words import verdict_heading, verdict_lines
-from adma.bench.shaping import known_here
 from adma.bench.statistics import Comparison, Estimate, percent
 from adma.classic import LargeMarginSoftmax
 from adma.spec import format_spec

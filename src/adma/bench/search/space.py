@@ -11,7 +11,7 @@ from typing import Any
 from adma._check import nearest
 from adma.bench import own_loss
 from adma.bench.errors import BenchError
-from adma.bench.shaping import canonical_loss
+from adma.bench.loss_specs import canonical_loss
 from adma.family import Loss, Range
 from adma.flex.spec import parse
 

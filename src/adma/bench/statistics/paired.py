@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special, stats
@@ -28,6 +29,7 @@ from adma.bench.statistics.estimates import (
 
 EXACT_PAIRS = 14  # up to so many pairs all 2^n signs are gone through
 MONTE_CARLO = 2**EXACT_PAIRS  # beyond, so many drawn ones
+_ROWS = 1024  # of signs that are numbers at once
 _DIGITS = 12  # differences are compared to so many digits of the values: rounding makes no ties and breaks none
 
 
@@ -220,19 +222,25 @@ def sign_flip(
 
 
 def _all_signs(x: np.ndarray, seed: int) -> tuple[float, str]:
-    """Two-sided p of the sum of x among the sums under all signs, or under drawn ones."""
-    if len(x) == 1:
-        return 1.0, "exact"
+    """Two-sided p of the sum of x among the sums under all signs, or under drawn ones and its own."""
+    x = np.sort(x)  # drawn signs fall on the same values in whatever order these came
+    signs = _signs(len(x), seed)
+    sums = np.concatenate([signs[k : k + _ROWS] @ x for k in range(0, len(signs), _ROWS)])
     exact = len(x) <= EXACT_PAIRS
-    found = stats.permutation_test(
-        (np.sort(x),),  # drawn signs fall on the same values in whatever order these came
-        lambda values, axis: np.sum(values, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2 ** len(x) if exact else MONTE_CARLO - 1,
-        rng=np.random.default_rng(seed),
-    )
-    return float(found.pvalue), "exact" if exact else "Monte Carlo"
+    observed, rounding = x.sum(), 1e-13 * np.abs(x).sum()
+    least, greatest = np.sum(sums <= observed + rounding), np.sum(sums >= observed - rounding)
+    p = (min(least, greatest) + (not exact)) / (len(sums) + (not exact))
+    return min(1.0, 2 * float(p)), "exact" if exact else "Monte Carlo"
+
+
+@lru_cache(maxsize=4)  # all losses of a study are asked with the same number of seeds
+def _signs(n: int, seed: int) -> np.ndarray:
+    """All 2^n rows of n signs, or so many drawn ones that MONTE_CARLO are there with the observed one."""
+    if n <= EXACT_PAIRS:
+        minus = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    else:
+        minus = np.random.default_rng(seed).integers(2, size=(MONTE_CARLO - 1, n), dtype=np.int8)
+    return (1 - 2 * minus).astype(np.int8)
 
 
 def effect_size(d: Sequence[float] | np.ndarray) -> Effect | None:
@@ -253,18 +261,28 @@ def effect_size(d: Sequence[float] | np.ndarray) -> Effect | None:
 
 def _improvement(a: np.ndarray, b: np.ndarray, level: float, seed: int) -> Improvement:
     """Of a over b, higher is better."""
-    wins = (a[:, None] > b[None, :]) + 0.5 * (a[:, None] == b[None, :])
     n = len(a)
-    value = float(wins.mean())
+    order = np.lexsort((b, a))  # the same seeds in another order have the same interval
+    a, b = a[order], b[order]
+    rising = np.argsort(b, kind="stable")
+    below, not_above = (np.searchsorted(b[rising], a, side) for side in ("left", "right"))
+    value = float(below.sum() + not_above.sum()) / (2 * n**2)
     if n < 2:
         return Improvement(value, None, level)
-    order = np.lexsort((b, a))  # the same seeds in another order have the same interval
-    wins = wins[np.ix_(order, order)]
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    drawn = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True) / n**2
+    counts = _redrawn(n, seed)
+    upto = np.zeros((RESAMPLES, n + 1), dtype=np.int64)  # of the least k runs of b, how many are drawn
+    np.cumsum(counts[:, rising], axis=1, out=upto[:, 1:])
+    wins = np.einsum("rn,rn->r", counts, upto[:, below] + upto[:, not_above])
     tail = expanded_tail(n, level)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(wins / (2 * n**2), [tail, 1 - tail])
     return Improvement(value, (float(low), float(high)), level)
+
+
+@lru_cache(maxsize=2)  # as `_signs`
+def _redrawn(n: int, seed: int) -> np.ndarray:
+    """How often each of n seeds is drawn, for each resample."""
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return drawn.astype(np.int32)
 
 
 def _sign_limits(n: int, alpha: float) -> tuple[float, int]:
