@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch.distributed as dist
+from seen_processes import children, command_of, workers_of
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
@@ -66,33 +67,10 @@ class Load:
         return digits(some.setting.data)
 
 
-def children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            rest = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(rest[1]) == pid and rest[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def followers() -> list[int]:
-    """Processes that follow a worker of this one."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if b"crew import follow" in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def of_this(pids: list[int]) -> list[int]:
-    workers = children(os.getpid())
-    return [pid for pid in pids if any(pid in children(worker) for worker in workers)]
+def followers() -> dict[int, int]:
+    """Processes that follow a worker of this one, with that worker."""
+    workers = workers_of(os.getpid())
+    return {pid: one for one in workers for pid in children(one) if "crew import follow" in command_of(pid)}
 
 
 def alike(found: CellResult, alone: CellResult) -> None:
@@ -116,9 +94,8 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, CellResu
         heard.append(event)
         if isinstance(event, Reached) and event.epoch == 3 and event.cell.seed < 2 and event.cell.seed not in killed:
             killed.add(event.cell.seed)
-            (follower,) = of_this(followers())
+            ((follower, worker),) = followers().items()
             seen.append(follower)
-            (worker,) = (pid for pid in children(os.getpid()) if follower in children(pid))
             os.kill(follower if event.cell.seed == 0 else worker, signal.SIGKILL)
     results = {event.result.cell.seed: event.result for event in heard if isinstance(event, Finished)}
     return results, heard, seen
@@ -163,7 +140,7 @@ def test_every_cell_ends_once_and_begins_again_only_in_another_worker(events: Ru
     began = [e for e in events[1] if isinstance(e, Began)]
     assert [e.cell.seed for e in began] == [0, 1, 1, 2, 3]  # the worker of the second one was killed
     assert began[1].worker != began[2].worker
-    assert not of_this(followers())
+    assert not followers()
 
 
 # -- commands ----------------------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
+from seen_processes import servers_of, workers_of
 
 from adma.bench.folder import Folder
 from adma.bench.result import DONE
 
-KILLS = int(os.environ.get("ADMA_SOAK", "3"))
+KINDS = ("command", "worker", "all", "server")
+KILLS = int(os.environ.get("ADMA_SOAK", "4"))
 STUDY = (
     "digits", "--model", "mlp", "--epochs", "60", "--train-size", "400", "--eval-size", "200", "--seeds", "2",
     "--augment", "shift=0.1", "--loss", "cce", "--loss", "adma:a=learn",
@@ -55,11 +57,6 @@ def states(root: Path) -> set[tuple[str, int]]:
     return found
 
 
-def workers_of(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-
-
 @pytest.fixture(scope="module", params=[1, 2])
 def untouched(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -78,41 +75,51 @@ def test_killed_at_random_instants_it_ends_bit_by_bit_the_same(
 ) -> None:
     jobs, expected = untouched
     chance = random.Random(20261126 + jobs)
-    root = tmp_path / "out"
-    killed = {"command": 0, "all": 0, "worker": 0}
-    resumed = 0
-    for number in range(KILLS):
+    killed = dict.fromkeys(KINDS, 0)
+    resumed, rounds, number = 0, 1, 0
+    root = tmp_path / "out-1"
+    while sum(killed.values()) < KILLS:
         process = start(root, jobs)
-        kind = ("command", "worker", "all")[number % 3]
-        if number % 4 == 3:  # at any moment from the very start; else while something is being trained
+        kind = KINDS[number % len(KINDS)]
+        number += 1
+        if number % 5 == 0:  # at any moment from the very start; else while something is being trained
             time.sleep(chance.uniform(0, 10))
         else:
             before = states(root)
             while process.poll() is None and states(root) == before:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 1))
-        if process.poll() is not None:  # it was done before
-            break
-        if kind == "worker":
-            for worker in workers_of(process.pid)[:1]:
-                os.kill(worker, signal.SIGKILL)
+        if process.poll() is not None:  # all was done before: once more, from nothing
+            resumed += whole(root, expected, process)
+            rounds += 1
+            root = tmp_path / f"out-{rounds}"
+            continue
+        if kind in ("worker", "server"):
+            for which in (workers_of if kind == "worker" else servers_of)(process.pid)[:1]:
+                os.kill(which, signal.SIGKILL)
                 killed[kind] += 1
             time.sleep(chance.uniform(0, 2))
         if kind == "all":
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-        killed[kind] += kind != "worker"
+        killed[kind] += kind in ("command", "all")
         output, _ = process.communicate()
         assert "Traceback" not in output
-    process = start(root, jobs)
+    resumed += whole(root, expected, start(root, jobs))
+    assert resumed > 0
+    print(
+        f"jobs {jobs}: killed {killed}; {resumed} of {rounds * len(expected)} trainings were gone on from a checkpoint"
+    )
+
+
+def whole(root: Path, expected: dict[str, object], process: subprocess.Popen[str]) -> int:
+    """What is there after the last start is all, and as if nothing had been; how many were gone on with."""
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert content(root) == expected
     assert "set-aside" not in [p.name for p in root.iterdir()], output
     assert not list((root / "cells").glob(".*"))
     assert not list((root / "leases").glob("[!.]*"))
-    for folder in (root / "cells").iterdir():
-        resumed += "resumed_at" in json.loads((folder / "env.json").read_text())
-    assert resumed > 0
-    print(f"jobs {jobs}: killed {killed}, {resumed} of {len(expected)} trainings were gone on from a checkpoint")
+    records = [json.loads((folder / "env.json").read_text()) for folder in (root / "cells").iterdir()]
+    return sum("resumed_at" in record for record in records)

@@ -30,6 +30,7 @@ from adma.bench.study import Cell
 
 _TRIES = 2  # of a cell whose process is lost
 _LOOK = 1.0  # seconds between two looks at the clock, and between two signs of life
+WORKER = "adma worker"  # the name of each process
 _STOP = "stop"
 _ALIVE, _EPOCH, _RESULT, _MEMORY = "alive", "epoch", "result", "memory"  # what a worker says; the last: it ran out
 
@@ -266,7 +267,7 @@ class LocalEngine:
         meter = None if self._packing is None else self._packing.meter
         process = self._context.Process(
             target=_work, args=(theirs, self._worker.on(device), device, meter, self._dumps, processes.environ()),
-            daemon=True,
+            name=WORKER, daemon=True,
         )  # fmt: skip
         process.start()
         theirs.close()
