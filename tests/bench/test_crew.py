@@ -70,7 +70,7 @@ class Load:
 def followers() -> dict[int, int]:
     """Processes that follow a worker of this one, with that worker."""
     workers = workers_of(os.getpid())
-    return {pid: one for one in workers for pid in children(one) if "crew import follow" in command_of(pid)}
+    return {pid: one for one in workers for pid in children(one) if "follower import follow" in command_of(pid)}
 
 
 def alike(found: CellResult, alone: CellResult) -> None:

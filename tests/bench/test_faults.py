@@ -20,7 +20,8 @@ from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Began, Engine, Event, Finished, Retried, Stopped
 from adma.bench.engines.local import LocalEngine
-from adma.bench.engines.work import NoMemoryError, Worker, out_of_memory
+from adma.bench.engines.troubles import NoMemoryError, out_of_memory
+from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases

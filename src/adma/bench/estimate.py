@@ -14,7 +14,7 @@ from torch import Tensor
 from adma.bench.data import augment
 from adma.bench.data.dataset import PLAIN, Kind
 from adma.bench.engines import processes
-from adma.bench.engines.work import out_of_memory
+from adma.bench.engines.troubles import out_of_memory
 from adma.bench.errors import BenchError
 from adma.bench.measuring import EVAL_BATCH
 from adma.bench.models import build_model, parameter_groups

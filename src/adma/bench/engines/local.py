@@ -23,7 +23,8 @@ from pathlib import Path
 from adma.bench.engines import processes
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.packing import Meter, Packing
-from adma.bench.engines.work import HANG_SECONDS, NoMemoryError, Worker, out_of_memory, with_faults, words
+from adma.bench.engines.troubles import NoMemoryError, out_of_memory, with_faults, words
+from adma.bench.engines.work import HANG_SECONDS, Worker
 from adma.bench.loss_specs import learns
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell

@@ -15,7 +15,8 @@ from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retri
 from adma.bench.engines.order import Order, Token, versions, warn_if_blind
 from adma.bench.engines.ray_cluster import connected
 from adma.bench.engines.ray_node import Board, train_cell
-from adma.bench.engines.work import HANG_SECONDS, Worker, with_faults, words
+from adma.bench.engines.troubles import with_faults, words
+from adma.bench.engines.work import HANG_SECONDS, Worker
 from adma.bench.errors import BenchError
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell

@@ -28,7 +28,8 @@ import numpy as np
 from adma.bench.data import Dataset
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Line, Order, Token, carry_out, versions, warn_if_blind
-from adma.bench.engines.work import HANG_SECONDS, Worker, with_faults, words
+from adma.bench.engines.troubles import with_faults, words
+from adma.bench.engines.work import HANG_SECONDS, Worker
 from adma.bench.errors import BenchError
 from adma.bench.result import FAILED, CellResult
 from adma.bench.study import Cell

@@ -65,7 +65,7 @@ def end(number: int) -> None:
 
 
 def _serve(device: str) -> int:
-    from adma.bench.engines.crew import start
+    from adma.bench.engines.follower import start
 
     for which in (signal.SIGINT, signal.SIGTERM):  # what is asked of all is the first one's to decide
         signal.signal(which, signal.SIG_IGN)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adma.bench.data import Dataset
+from adma.bench.engines.troubles import LostError, NoMemoryError, out_of_memory, words
 from adma.bench.errors import BenchError
 from adma.bench.files import Root
 from adma.bench.own_loss import is_own
@@ -25,14 +25,6 @@ HANG_SECONDS = 1800.0  # without a sign of life, after which a training is taken
 PIECES = 2  # of a step's batch, after memory ran out
 _HALF = "; trained with half the batch at a time and the gradients added up"
 _WHOLE = "; a loss that is not of adma need not be a mean over samples, so no half batches: try a smaller --batch-size"
-
-
-class NoMemoryError(Exception):
-    """Memory ran out in a training that may have others beside it on its device."""
-
-
-class LostError(Exception):
-    """Another process that trains the same cell is gone, and gave no reason."""
 
 
 class Worker:
@@ -210,30 +202,3 @@ class Worker:
 
 def _no_data(cell: Cell) -> Dataset:
     raise AssertionError("a worker that was sent is given its data")
-
-
-def with_faults(result: CellResult, faults: Sequence[str]) -> CellResult:
-    """A result with what happened before it came out."""
-    if not faults:
-        return result
-    return replace(result, env={**result.env, "faults": [*faults, *result.env.get("faults", [])]})
-
-
-def words(error: BaseException) -> str:
-    """An error in a line, with where it arose."""
-    place: Any = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(place[-1].filename)}:{place[-1].lineno})" if place else ""
-    return f"{type(error).__name__}: {error}{where}"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, or what it came from: a network's function fails with our words."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, RuntimeError):  # of the CPU, of the driver, of cuBLAS
-        text = str(error).lower()
-        if ("allocate" in text and "memory" in text) or "out of memory" in text or "alloc_failed" in text:
-            return True
-    return error.__cause__ is not None and out_of_memory(error.__cause__)
