@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 import warnings
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from adma.bench.engines import processes
+from seen_processes import servers_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the call is made in this process")
 
@@ -55,6 +57,31 @@ def test_what_it_raises_is_raised_here() -> None:
 def test_a_process_that_ends_without_a_word_is_told() -> None:
     with pytest.raises(processes.EndedError, match=r"its process was killed \(SIGKILL\)"):
         processes.call("cpu", dying)
+
+
+def test_where_the_server_is_killed_at_that_moment_another_one_begins_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is killed after it was asked and before it answers."""
+    answer, asked = forkserver.read_signed, []
+
+    def killed(handle: int) -> int:
+        asked.append(handle)
+        if len(asked) <= times:
+            while not servers_of(os.getpid()):  # it may be forked and not be Python yet
+                time.sleep(0.01)
+            os.kill(servers_of(os.getpid())[0], signal.SIGKILL)
+            raise EOFError("unexpected EOF")
+        return answer(handle)
+
+    monkeypatch.setattr(forkserver, "read_signed", killed)
+    times = 2
+    assert processes.call("cpu", os.getpid) != os.getpid()
+    asked.clear()
+    times = 3
+    with pytest.raises(processes.EndedError, match="was killed 3 times"):
+        processes.call("cpu", os.getpid)
+    asked.clear()
+    times = 0
+    assert processes.call("cpu", os.getpid) != os.getpid()
 
 
 def test_it_begins_with_what_trains_imported_and_the_gpu_untouched() -> None:

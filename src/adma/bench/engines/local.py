@@ -86,7 +86,6 @@ class LocalEngine:
     ) -> None:
         self.jobs = jobs
         self._worker, self._hang_after, self._packing = worker, hang_after, packing
-        self._context = processes.context(worker.device)
         self._busy: dict[Connection, _Busy] = {}
         self._idle: dict[Connection, _Idle] = {}
         self._waiting: deque[Cell] = deque()  # pulled, or lost, and not begun
@@ -264,15 +263,10 @@ class LocalEngine:
         return process
 
     def _start(self, device: str) -> tuple[Connection, BaseProcess]:
-        ours, theirs = self._context.Pipe()
         meter = None if self._packing is None else self._packing.meter
-        process = self._context.Process(
-            target=_work, args=(theirs, self._worker.on(device), device, meter, self._dumps, processes.environ()),
-            name=WORKER, daemon=True,
-        )  # fmt: skip
-        process.start()
-        theirs.close()
-        return ours, process
+        return processes.begin(
+            device, _work, self._worker.on(device), device, meter, self._dumps, processes.environ(), name=WORKER
+        )
 
     def _dismiss_idle(self, *, but_one: bool = False) -> None:
         """End workers without a cell; `but_one`: all but one on each device."""

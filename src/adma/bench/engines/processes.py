@@ -18,15 +18,19 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
+from adma.bench.errors import BenchError
+
 _PRELOAD = ["adma.bench.engines.preload"]
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")  # what Linux has where a driver of NVIDIA or AMD is at work
+_TRIES = 3  # to begin a process whose server is killed meanwhile
 _Result = TypeVar("_Result")
 
 
-class EndedError(Exception):
+class EndedError(BenchError):
     """A process is gone, and gave no reason."""
 
 
@@ -37,6 +41,35 @@ def context(device: str) -> ForkServerContext | SpawnContext:
     served = multiprocessing.get_context("forkserver")
     served.set_forkserver_preload(_PRELOAD)
     return served
+
+
+def begin(device: str, target: Callable[..., None], *arguments: Any, name: str) -> tuple[Connection, BaseProcess]:
+    """Start a process that ends with this one, joined by a pipe.
+
+    Args:
+        device: that it uses.
+        target: called there with its end of the pipe and the arguments.
+        name: of the process.
+
+    Returns:
+        This process's end of the pipe, and the process.
+
+    Raises:
+        EndedError: the server was killed again and again.
+    """
+    made = context(device)
+    for _ in range(_TRIES):
+        ours, theirs = made.Pipe()  # anew: whatever was forked for a server that is gone has the other one
+        process = made.Process(target=target, args=(theirs, *arguments), name=name, daemon=True)
+        try:
+            process.start()
+        except (EOFError, ConnectionError):  # the server was killed at this moment; the next start begins another one
+            ours.close()
+            continue
+        finally:
+            theirs.close()
+        return ours, process
+    raise EndedError(f"the process that forks others was killed {_TRIES} times, as often as it was begun")
 
 
 def expect(engine: str, device: str) -> None:
@@ -76,12 +109,7 @@ def call(device: str, function: Callable[..., _Result], /, *arguments: Any, **op
     """
     if not _forked(device):
         return function(*arguments, **options)
-    ours, theirs = context(device).Pipe()
-    process = context(device).Process(
-        target=_answer, args=(theirs, environ(), function, arguments, options), daemon=True
-    )  # fmt: skip
-    process.start()
-    theirs.close()
+    ours, process = begin(device, _answer, environ(), function, arguments, options, name=f"adma {function.__name__}")
     try:
         result, error, warned = ours.recv()
     except EOFError:
