@@ -69,6 +69,8 @@ def test_where_the_server_is_killed_at_that_moment_another_one_begins_it(monkeyp
             while not servers_of(os.getpid()):  # it may be forked and not be Python yet
                 time.sleep(0.01)
             os.kill(servers_of(os.getpid())[0], signal.SIGKILL)
+            while servers_of(os.getpid()):
+                time.sleep(0.01)
             raise EOFError("unexpected EOF")
         return answer(handle)
 

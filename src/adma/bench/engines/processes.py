@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from multiprocessing import forkserver
@@ -27,6 +28,7 @@ from adma.bench.errors import BenchError
 _PRELOAD = ["adma.bench.engines.preload"]
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")  # what Linux has where a driver of NVIDIA or AMD is at work
 _TRIES = 3  # to begin a process whose server is killed meanwhile
+_DYING = 0.2  # seconds until a server that is killed is sure to be gone
 _Result = TypeVar("_Result")
 
 
@@ -65,6 +67,7 @@ def begin(device: str, target: Callable[..., None], *arguments: Any, name: str) 
             process.start()
         except (EOFError, ConnectionError):  # the server was killed at this moment; the next start begins another one
             ours.close()
+            time.sleep(_DYING)
             continue
         finally:
             theirs.close()
