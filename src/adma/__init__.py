@@ -16,11 +16,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from adma import constraints
 from adma.spec import parse, register
 
 if TYPE_CHECKING:
-    from adma import flex, functional
+    from adma import constraints, flex, functional
     from adma.torch import *
 
 __version__ = "0.1.0"
@@ -79,8 +78,8 @@ __all__ = [
     "posterior_head",
     "register",
 ]
-_MODULES = ("flex", "functional", "torch")
-_LOSSES = frozenset(__all__) - {"__version__", "constraints", "parse", "register", *_MODULES}
+_MODULES = ("constraints", "flex", "functional", "torch")
+_LOSSES = frozenset(__all__) - {"__version__", "parse", "register", *_MODULES}
 
 
 def __getattr__(name: str) -> Any:

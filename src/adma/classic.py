@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adma import _check, constraints
+from adma import _check
 from adma.family import LINEAR, NOT_STEEP, Loss, Poly1, Range
 
 
@@ -202,6 +202,8 @@ class SemanticCrossEntropy(Classic):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "strength", _check.real("strength", self.strength, low=0))
+        from adma import constraints  # imported when it is asked for
+
         constraints.check_name(self.constraint)
 
     @property

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,15 +216,20 @@ def test_modules_of_the_current_folder_are_shipped(
         "def build(in_channels, num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, num_classes))\n"
     )
+    (tmp_path / "own_loss_there.py").write_text(
+        "from torch.nn.functional import cross_entropy\n\n"
+        "def half():\n    return lambda logits, target: cross_entropy(logits, target) / 2\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    import own_loss_there  # noqa: F401
     import own_network  # noqa: F401
 
-    own = cell(0, epochs=1, model="own_network:build")
+    own = replace(cell(0, epochs=1, model="own_network:build"), loss="own_loss_there:half")
     found = results(list(RayEngine(Worker(digits), jobs=1, address=cluster.address, modules=["widths"]).run([own])))
     reference = results(list(LocalEngine(Worker(digits), jobs=1).run([own])))
     assert_same(found[own.key], reference[own.key])
-    for name in ("own_network", "widths"):
+    for name in ("own_loss_there", "own_network", "widths"):
         del sys.modules[name]
 
 

@@ -185,8 +185,15 @@ def test_a_data_set_as_a_file_is_the_same(grouped: bool, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_command_submits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["compare", "digits", "--loss", "cce", "--seeds", "1", "--epochs", "1", "--model", "mlp"]
+def test_the_command_submits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of the user's own goes along."""
+    (tmp_path / "own_loss_of_a_job.py").write_text(
+        "from torch.nn.functional import cross_entropy\n\n"
+        "def half():\n    return lambda logits, target: cross_entropy(logits, target) / 2\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", "digits", "--loss", "own_loss_of_a_job:half", "--seeds", "1", "--epochs", "1"]
+    arguments += ["--baseline", "own_loss_of_a_job:half", "--model", "mlp"]
     arguments += ["--train-size", "200", "--engine", "slurm", "--out", str(tmp_path / "runs")]
     assert main([*arguments, "--slurm", "cluster=local"]) == 0
     assert len(list((tmp_path / "runs" / "cells").iterdir())) == 1
