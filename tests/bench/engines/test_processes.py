@@ -99,6 +99,22 @@ def test_for_a_gpu_none_is_forked() -> None:
         assert processes.call("cuda", told, "HOME")[0] == os.getpid()
 
 
+def test_where_a_socket_would_have_too_long_a_name_none_is_forked(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    code = (
+        "import os\nfrom adma.bench.engines import processes\n"
+        "if __name__ == '__main__':\n"
+        "    one = processes.context('cpu')\n    print(one.get_start_method(), processes.call('cpu', os.getpid) > 0)"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    done = subprocess.run(
+        [sys.executable, program], env={**os.environ, "TMPDIR": str(deep)}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["spawn", "True"], done.stderr
+
+
 CODE = """
 import os, time
 from adma.bench.engines import processes

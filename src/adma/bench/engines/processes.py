@@ -3,7 +3,7 @@
 Importing torch and what trains takes a process seconds. So on Linux a server imports it once, before any thread or GPU
 is touched, and forks a process whenever one is wanted. A process that will use a GPU is spawned instead, as CUDA's
 driver does not survive a fork and libraries may touch it when they are imported; and on other systems, whose own
-libraries do not.
+libraries do not, and where the temporary folder's name is too long for a socket in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,7 @@ _PRELOAD = ["adma.bench.engines.preload"]
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")  # what Linux has where a driver of NVIDIA or AMD is at work
 _TRIES = 3  # to begin a process whose server is killed meanwhile
 _DYING = 0.2  # seconds until a server that is killed is sure to be gone
+_LONGEST = 70  # bytes of the temporary folder's name: the server's socket lies in it, and its whole name has 107
 _Result = TypeVar("_Result")
 
 
@@ -150,7 +152,8 @@ def ending(code: int | None) -> str:
 
 
 def _forked(device: str) -> bool:
-    return sys.platform == "linux" and not device.startswith("cuda")
+    reachable = len(os.fsencode(tempfile.gettempdir())) <= _LONGEST
+    return sys.platform == "linux" and not device.startswith("cuda") and reachable
 
 
 def _answer(
