@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch.distributed as dist
-from seen_processes import children, command_of, workers_of
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
@@ -29,6 +28,7 @@ from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Cell, Setting
 from adma.bench.train import train
 from adma.options import parser
+from seen_processes import children, command_of, workers_of
 
 pytestmark = [
     pytest.mark.skipif(not dist.is_gloo_available(), reason="this build of torch has no gloo"),

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from seen_processes import servers_of, workers_of
 
 from adma.bench.folder import Folder
 from adma.bench.result import DONE
+from seen_processes import servers_of, workers_of
 
 KINDS = ("command", "worker", "all", "server")
 KILLS = int(os.environ.get("ADMA_SOAK", "4"))
