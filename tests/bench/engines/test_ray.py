@@ -139,7 +139,7 @@ def test_a_training_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_m
     twice, once = (cell(0, model=f"{hanging.MODULE}:{way}") for way in ("hangs", "locked"))
     second = cluster.add_node(num_cpus=1)
     try:
-        engine = RayEngine(Worker(digits), jobs=2, address=cluster.address, hang_after=15)
+        engine = RayEngine(Worker(digits), jobs=2, address=cluster.address, hang_after=30)
         events = list(engine.run([twice, once]))
     finally:
         cluster.remove_node(second)
@@ -159,6 +159,7 @@ def test_a_training_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_m
 
 
 def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.wait_for_nodes(60)  # one that was killed may not be missed yet
     cells = [cell(0, epochs=3000), cell(1, epochs=3000)]  # the second one waits for room
 
     def engine() -> RayEngine:
