@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = [
+__all__ = [  # by name for those who read the source; tests/test_import.py holds it to adma.torch's
     "ActivePassiveLoss",
     "AdmaLoss",
     "AsymmetricExponentialLoss",

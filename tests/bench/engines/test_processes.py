@@ -150,6 +150,23 @@ def test_no_process_outlives_who_asked_for_it(tmp_path: Path, number: signal.Sig
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_does_not_hear_what_all_processes_of_a_command_are_told(number: signal.Signals) -> None:
+    """A terminal's Ctrl-C in the middle of its imports too."""
+    code = (
+        "import os, signal, time\nfrom adma.bench.engines import processes\n"
+        "if __name__ == '__main__':\n"
+        f"    signal.signal({int(number)}, lambda *_: print('heard', flush=True))\n"
+        "    processes.expect('local', 'cpu')\n    time.sleep(0.5)\n"
+        f"    os.killpg(0, {int(number)})\n    print(processes.call('cpu', abs, -1))\n"
+        f"    os.killpg(0, {int(number)})\n    print(processes.call('cpu', abs, -2))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["heard", "1", "heard", "2"], "")
+
+
 def _of(folder: Path) -> int:
     end = time.monotonic() + 120
     while not list(folder.iterdir()):

@@ -1,9 +1,9 @@
 """New processes that train: how they are begun, and a single call in one.
 
 Importing torch and what trains takes a process seconds. So on Linux a server imports it once, before any thread or GPU
-is touched, and forks a process whenever one is wanted. A process that will use a GPU is spawned instead, as CUDA's
-driver does not survive a fork and libraries may touch it when they are imported; and on other systems, whose own
-libraries do not, and where the temporary folder's name is too long for a socket in it.
+is touched, and forks a process whenever one is wanted. A process that will use a GPU is spawned instead, as its driver
+does not survive a fork and libraries may touch it when they are imported; so are all on other systems, whose own
+libraries do not survive one, and where the temporary folder's name is too long for the server's socket in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -66,6 +66,8 @@ def begin(device: str, target: Callable[..., None], *arguments: Any, name: str) 
         ours, theirs = made.Pipe()  # anew: whatever was forked for a server that is gone has the other one
         process = made.Process(target=target, args=(theirs, *arguments), name=name, daemon=True)
         try:
+            if _forked(device):
+                _have_server()
             process.start()
         except (EOFError, ConnectionError):  # the server was killed at this moment; the next start begins another one
             ours.close()
@@ -86,7 +88,7 @@ def expect(engine: str, device: str) -> None:
     gpu = any(Path(place).exists() for place in _GPUS)  # torch would say it, when it is imported
     if engine == "local" and (device == "cpu" or (device == "auto" and not gpu)) and _forked("cpu"):
         context("cpu")
-        forkserver.ensure_running()
+        _have_server()
 
 
 def environ() -> dict[str, str]:
@@ -151,9 +153,22 @@ def ending(code: int | None) -> str:
     )
 
 
+def _have_server() -> None:
+    """Begin the server if it is not there, deaf to what a terminal or a cluster tells all processes of a command.
+
+    Its command decides what becomes of it; so it is with all that it forks.
+    """
+    resource_tracker.ensure_running()  # which would make them heard again
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})  # it inherits this
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+
+
 def _forked(device: str) -> bool:
     reachable = len(os.fsencode(tempfile.gettempdir())) <= _LONGEST
-    return sys.platform == "linux" and not device.startswith("cuda") and reachable
+    return sys.platform == "linux" and device.startswith("cpu") and reachable
 
 
 def _answer(
