@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 NATIVE := src/adma/torch/kernels/native
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench soak fuzz audit clean
+.PHONY: help setup demo test lint docs bench gpu soak fuzz audit clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ docs: setup
 # make bench: speed on the CPU against torch and what else is installed; tables and a plot in benchmarks/results
 bench: setup
 	$(BIN)/python benchmarks/cross_entropy.py
+
+# make gpu: all that wants a GPU, tests and benchmarks, in a quarter of an hour; tables in benchmarks/results
+gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 # make soak: kill real commands at 60 random instants and compare what they end with
 soak: setup

@@ -232,7 +232,10 @@ def test_an_engine_that_is_asked_for_serves(script, monkeypatch):
     [
         ("linear_loss", ["--shape", "12x5x7", "--rounds", "1"],
          ["three bare products", "linear + F.cross_entropy", "adma linear_adma_loss"]),
-        ("training_loop", ["--images", "64", "--rounds", "1"], ["DataLoader, 0 workers", "adma"]),
+        ("training_loop", ["--images", "64", "--rounds", "1", "--processes", "2"],
+         ["DataLoader, 0 workers", "arithmetic alone", "adma", "DataLoader, 2 processes", "adma, 2 processes"]),
+        ("packing", ["--device", "cpu", "--replicates", "2", "--steps", "1", "--rounds", "1"],
+         ["one after another", "vmapped"]),
         ("learn_shape", ["--settings", "mlp:1x4x4", "--rounds", "1"], ["forward", "difference"]),
     ],
 )  # fmt: skip
@@ -253,6 +256,31 @@ def test_the_posteriors_table_has_a_line_for_each_loss_in_each_condition():
     done = ran("posteriors", "--seeds", "2", "--held-out", "50", "--losses", "cce")
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^\| cce \|( -?[\d.]+ ± [\d.]+ \|){3,4}$", done.stdout, re.M)) == 4
+
+
+def test_the_gpus_command_names_its_steps_and_what_is_missing():
+    listed = ran("gpu", "--list")
+    assert listed.returncode == 0, listed.stderr
+    named = re.findall(r"\S+\.py\b", listed.stdout)
+    assert len(named) >= 10
+    assert all(Path(name).is_file() for name in named)
+    if not torch.cuda.is_available():
+        done = ran("gpu")
+        assert done.returncode == 2
+        assert "no GPU" in done.stderr
+
+
+def test_a_step_that_fails_or_hangs_takes_no_other_along(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    log = tmp_path / "log"
+    both = gpu.Step("shares", ("-c", "print('{share}')"), 60, 2)
+    assert gpu.run(both, log, 60) == "done"
+    assert sorted(log.read_text().split()) == ["0/2", "1/2"]
+    assert gpu.run(gpu.Step("bad", ("-c", "raise SystemExit(3)"), 60), log, 60) == "failed, exit status 3"
+    hanging = gpu.Step("hangs", ("-c", "print('so far'); import time; time.sleep(600)"), 60)
+    assert gpu.run(hanging, log, 5) == "ended after 5 s"
+    assert log.read_text() == "so far\n"
 
 
 @pytest.mark.slow
