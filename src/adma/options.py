@@ -382,7 +382,11 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="the Ray cluster: HOST:PORT, ray://HOST:PORT, or local to start one of this machine (default: "
         "$RAY_ADDRESS, else the one that runs here)",
     )  # fmt: skip
-    add("--cpus-per-cell", type=_positive, metavar="N", help="cores of each training on a cluster (default: 1)")
+    add(
+        "--cpus-per-cell", type=_positive, metavar="N",
+        help="cores of each training; the last digits of its numbers depend on it (default: here what --jobs "
+        "leaves to each, on a cluster 1)",
+    )  # fmt: skip
     add(
         "--gpus-per-cell", type=_above_zero, metavar="X",
         help="GPUs of each training on a cluster, with Ray also 0.25 for four on one (default: with Ray 1 if there are "

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from adma.bench.engines.local import LocalEngine
+from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.machine import machine_of
 from adma.cli import main
@@ -22,7 +23,7 @@ COMPARE = ["compare", "digits", "--epochs", "1", "--seeds", "1"]
     ("options", "words"),
     [
         (["--address", "here:6379"], "--address has a use only with --engine ray"),
-        (["--cpus-per-cell", "2"], "--cpus-per-cell has a use only with --engine ray"),
+        (["--cpus-per-cell", "4096"], "--cpus-per-cell 4096: this machine has"),
         (["--engine", "ray", "--device", "mps"], "--device mps: a cluster gives each cell its GPU"),
         (["--engine", "ray", "--device", "cpu", "--gpus-per-cell", "0.5"], "no use for a GPU with --device cpu"),
         (["--engine", "ray", "--gpus-per-cell", "2"], "--gpus-per-cell 2: a cell trains on one GPU"),
@@ -79,3 +80,33 @@ def test_trainings_are_spread_over_the_gpus_of_this_machine(
     assert (engine._packing is not None) == bool(shared)
     if engine._packing is not None:
         assert engine._packing.measured == ("3" not in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "jobs", "threads"),
+    [
+        ([], 6, 1),
+        (["--jobs", "2"], 2, 3),
+        (["--cpus-per-cell", "2"], 3, 2),
+        (["--cpus-per-cell", "1", "--jobs", "1"], 1, 1),
+        (["--cpus-per-cell", "4"], 1, 4),
+        (["--cpus-per-cell", "4", "--jobs", "2"], 2, 4),
+        (["--cpus-per-cell", "3", "--devices", "2"], 1, 3),
+    ],
+)
+def test_cores_are_shared_out_or_as_asked_for(
+    options: list[str], jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adma.bench.environment.cores", lambda: 6)
+    given = parser().parse_args([*COMPARE, "--device", "cpu", *options])
+    given.command_line = "adma compare"
+    machine = machine_of(given, 20)
+    assert (machine.jobs, machine.threads) == (jobs, threads)
+
+
+def test_more_cores_than_there_are_for_every_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adma.bench.environment.cores", lambda: 6)
+    given = parser().parse_args([*COMPARE, "--device", "cpu", "--cpus-per-cell", "4", "--devices", "2"])
+    given.command_line = "adma compare"
+    with pytest.raises(BenchError, match="--cpus-per-cell 4 for each of 2 processes: this machine has 6"):
+        machine_of(given, 20)

@@ -38,7 +38,9 @@ def usable_device(name: str) -> str:
     return name
 
 
-def jobs_and_threads(jobs: int | None, device: str, cells: int, devices: int = 1, gpus: int = 0) -> tuple[int, int]:
+def jobs_and_threads(
+    jobs: int | None, device: str, cells: int, devices: int = 1, gpus: int = 0, cpus: int | None = None
+) -> tuple[int, int]:
     """How many trainings at once, at most, and the threads of each process.
 
     By default one a core, at most 8, and on GPUs at most 8 on each, as their memory allows; one on another device.
@@ -49,15 +51,23 @@ def jobs_and_threads(jobs: int | None, device: str, cells: int, devices: int = 1
         cells: as many trainings as there can be at once, at most.
         devices: processes of each training.
         gpus: that trainings are spread over.
+        cpus: threads as asked for; by default the cores are shared out.
+
+    Raises:
+        BenchError: there are not so many cores.
     """
     cores = environment.cores()
+    if cpus is not None and cpus * devices > cores:
+        each = f" for each of {devices} processes" if devices > 1 else ""
+        raise BenchError(f"--cpus-per-cell {cpus}{each}: this machine has {cores}")
     if jobs is None:
+        room = cores // (cpus or 1)
         if gpus:
-            jobs = max(gpus, min(cores, 8 * gpus))
+            jobs = max(gpus, min(room, 8 * gpus))
         else:
-            jobs = max(1, min(cores, 8) // devices) if device == "cpu" else 1
+            jobs = max(1, min(room, 8) // devices) if device == "cpu" else 1
     jobs = min(jobs, max(1, cells))
-    return jobs, max(1, cores // (jobs * devices))
+    return jobs, cpus or max(1, cores // (jobs * devices))
 
 
 def file_name(name: str) -> str:

@@ -24,7 +24,6 @@ from adma.bench.store import Store
 LOCAL, RAY, SLURM = "local", "ray", "slurm"
 _ONLY = {  # options that some engines have
     "address": (RAY,),
-    "cpus_per_cell": (RAY, SLURM),
     "gpus_per_cell": (RAY, SLURM),
     "slurm": (SLURM,),
     "devices": (LOCAL,),
@@ -144,7 +143,7 @@ def machine_of(options: argparse.Namespace, cells: int, losses: Iterable[str] = 
         devices = _devices(options, device)
         check_whole_batches(losses, devices)
         shared = _shared(device) if devices == 1 else ()
-        jobs, threads = jobs_and_threads(options.jobs, device, cells, devices, len(shared))
+        jobs, threads = jobs_and_threads(options.jobs, device, cells, devices, len(shared), options.cpus_per_cell)
         return Machine(
             LOCAL, device, jobs, threads, *how, devices, shared=shared, measured=shared != () and not options.jobs
         )
