@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from adma.bench.data import augment, hub, idx
 from adma.bench.data.catalog import KNOWN, load, locate
@@ -33,6 +34,17 @@ def test_digits():
     assert data.parts is None
     assert load("digits").fingerprint == data.fingerprint
     assert load("digits", image_size=(16, 12)).x.shape == (1797, 1, 16, 12)
+
+
+def test_digits_are_scikit_learns_from_its_file_and_from_its_function(monkeypatch):
+    bunch = load_digits()
+    read = [load("digits")]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # a release that keeps the file elsewhere
+    read.append(load("digits"))
+    assert read[0].fingerprint == read[1].fingerprint
+    for dataset in read:
+        np.testing.assert_array_equal(dataset.x[:, 0], np.rint(bunch.images * 255 / 16))
+        np.testing.assert_array_equal(dataset.y, bunch.target)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from adma.bench.engines.processes import die_with
 
 die_with(os.getppid())  # not after the imports, while someone waits for its end of a pipe
 
-import sklearn.datasets  # noqa: E402, F401  # read by most data sets of the bench
 import torch._dynamo  # noqa: E402, F401  # imported by the first optimizer that is made
 
 import adma.bench.engines.local  # noqa: E402
