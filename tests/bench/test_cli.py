@@ -8,26 +8,20 @@ import pty
 import re
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import ADMA, Told, adma, start, wait_for_cells
 from PIL import Image
 
 from adma.bench.folder import Folder
 from adma.bench.result import DONE, FAILED
 from adma.cli import main
 
-ADMA = [sys.executable, "-m", "adma.cli"]
 QUICK = ["--seeds", "2", "--epochs", "1", "--train-size", "60", "--loss", "cce", "--loss", "adma:a=0.3"]
 
 LONGER = ["--epochs", "3", "--jobs", "2"]  # so that a signal finds something to interrupt
-
-
-def adma(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*ADMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def rows_of(root: Path) -> dict[str, dict[str, list[float]]]:
@@ -76,58 +70,41 @@ def test_compare_on_a_folder_of_images_from_start_to_report(pictures: Path, tmp_
     assert "recovered minus softmax" in page
 
 
-def test_the_same_command_twice_gives_the_same_numbers_and_runs_nothing_again(tmp_path: Path) -> None:
-    first = adma("compare", "digits", *QUICK, "--cpus-per-cell", "1", "--out", "one", cwd=tmp_path)
-    adma("compare", "digits", *QUICK, "--cpus-per-cell", "1", "--out", "two", "--jobs", "1", cwd=tmp_path)
+def test_the_same_command_twice_gives_the_same_numbers_and_runs_nothing_again(told: Told, tmp_path: Path) -> None:
+    first = told("compare", "digits", *QUICK, "--cpus-per-cell", "1", "--out", "one")
+    told("compare", "digits", *QUICK, "--cpus-per-cell", "1", "--out", "two", "--jobs", "1")
     assert first.returncode == 0, first.stderr
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "one" / "cells").rglob("*")}
-    again = adma("compare", "digits", *QUICK, "--out", "one", cwd=tmp_path)
+    again = told("compare", "digits", *QUICK, "--out", "one")
     assert again.returncode == 0
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "one" / "cells").rglob("*")}
     one = rows_of(tmp_path / "one")
     assert len(one) == 4
     assert one == rows_of(tmp_path / "two")  # one training at a time, or two
     # other seeds' cells are added to what is there, under --resume
-    more = adma("compare", "digits", *QUICK, "--seeds", "3", "--out", "one", cwd=tmp_path)
+    more = told("compare", "digits", *QUICK, "--seeds", "3", "--out", "one")
     assert more.returncode == 2
     assert "holds another study" in more.stderr
     assert "seeds" in more.stderr
-    more = adma("compare", "digits", *QUICK, "--seeds", "3", "--out", "one", "--resume", cwd=tmp_path)
+    more = told("compare", "digits", *QUICK, "--seeds", "3", "--out", "one", "--resume")
     assert more.returncode == 0
     assert "[6/6]" in more.stderr
     assert "[4/6]" not in more.stderr
     assert rows_of(tmp_path / "one").items() >= one.items()
 
 
-def start(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*ADMA, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        # a shell's background job ignores SIGINT and hands that down; a user at a terminal does not
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
-def wait_for_cells(root: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 400  # of a hang; a busy machine takes its time
-    while len(list(root.glob("cells/[!.]*"))) < count:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, "no cell was finished in time"
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_killed_and_started_again_it_ends_with_the_numbers_of_one_run(
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])  # SIGKILL: test_kill
+def test_stopped_and_started_again_it_ends_with_the_numbers_of_one_run(
     tmp_path: Path, kind: signal.Signals, uninterrupted: dict[str, dict[str, list[float]]]
 ) -> None:
     command = ["compare", "digits", *QUICK, *LONGER, "--out", "out"]
-    process = start(command, tmp_path)
+    process = start(*command, cwd=tmp_path)
     wait_for_cells(tmp_path / "out", 1, process)
     os.killpg(process.pid, kind) if kind == signal.SIGINT else process.send_signal(kind)
     out, _ = process.communicate(timeout=200)
-    if kind != signal.SIGKILL:
-        assert process.returncode == 130
-        assert "run the same command again to continue" in out.replace("\n", " ")
-        assert (tmp_path / "out" / "report.html").is_file()
+    assert process.returncode == 130
+    assert "run the same command again to continue" in out.replace("\n", " ")
+    assert (tmp_path / "out" / "report.html").is_file()
     kept = rows_of(tmp_path / "out")
     assert 1 <= len(kept) <= 4
     report = adma("report", "out", cwd=tmp_path)  # all that is there is readable
@@ -158,10 +135,7 @@ def test_a_killed_workers_cell_is_tried_once_more_and_then_named(tmp_path: Path,
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
     )
     command = ["compare", "digits", *QUICK, "--model", "deadly:net", "--out", "out", "--jobs", "1"]
-    run = subprocess.run(
-        [*ADMA, *command], cwd=tmp_path, env={**os.environ, "DEADLY": str(times)}, capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
+    run = adma(*command, cwd=tmp_path, DEADLY=str(times))
     cells = Folder(tmp_path / "out").results().cells
     assert "SIGKILL" in run.stderr
     assert "once more" in run.stderr
@@ -178,16 +152,16 @@ def test_a_killed_workers_cell_is_tried_once_more_and_then_named(tmp_path: Path,
     assert adma(*command, cwd=tmp_path).returncode == 0  # a failed cell runs again
 
 
-def test_a_diverged_run_is_named_and_never_run_again(tmp_path: Path) -> None:
+def test_a_diverged_run_is_named_and_never_run_again(told: Told, tmp_path: Path) -> None:
     losses = ["--loss", "cce", "--loss", "mae"]
     setting = ["--seeds", "2", "--epochs", "2", "--optimizer", "sgd", "--lr", "1e15", "--train-size", "60"]
     command = ["compare", "digits", *losses, *setting, "--out", "out"]
-    run = adma(*command, cwd=tmp_path)
+    run = told(*command)
     assert run.returncode == 0, run.stderr
     assert "diverged" in run.stderr
     assert "diverged" in run.stdout
     assert "diverged" in (tmp_path / "out" / "report.html").read_text()
-    again = adma(*command, cwd=tmp_path)
+    again = told(*command)
     assert "[" not in again.stderr
 
 
@@ -298,19 +272,19 @@ def test_report_and_curves_write_what_they_say(
     assert "adma:a=0.1" in (tmp_path / "two.svg").read_text()
 
 
-def test_the_fingerprint_of_changed_pictures_is_another_study(pictures: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_of_changed_pictures_is_another_study(told: Told, pictures: Path, tmp_path: Path) -> None:
     quick = ["--loss", "cce", "--seeds", "1", "--epochs", "1"]
-    run = adma("compare", str(pictures), *quick, "--out", "out", cwd=tmp_path)
+    run = told("compare", str(pictures), *quick, "--out", "out")
     assert run.returncode == 0, run.stderr
     path = pictures / "été" / "0.png"
     Image.new("RGB", (16, 16), "white").save(path)
-    run = adma("compare", str(pictures), *quick, "--out", "out", cwd=tmp_path)
+    run = told("compare", str(pictures), *quick, "--out", "out")
     assert run.returncode == 2
     assert "data_hash" in run.stderr
 
 
-def test_every_cell_says_what_made_it(tmp_path: Path) -> None:
-    run = adma("compare", "digits", *QUICK, "--out", "out", cwd=tmp_path)
+def test_every_cell_says_what_made_it(told: Told, tmp_path: Path) -> None:
+    run = told("compare", "digits", *QUICK, "--out", "out")
     assert run.returncode == 0, run.stderr
     for folder in (tmp_path / "out" / "cells").iterdir():
         env = json.loads((folder / "env.json").read_text())

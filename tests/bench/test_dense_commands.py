@@ -6,11 +6,11 @@ import csv
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import ADMA, adma
 from dense_samples import CLASSES, squares
 
 from adma.bench.folder import Folder
@@ -19,7 +19,6 @@ from adma.bench.result import DONE
 from adma.bench.statistics import summarise
 from adma.cli import main
 
-ADMA = [sys.executable, "-m", "adma.cli"]
 SMALL = ["--epochs", "2", "--batch-size", "8", "--lr", "0.02", "--model", "unet:depth=1,width=4"]
 MINE = """
 import numpy as np
@@ -46,10 +45,6 @@ def network(in_channels, num_classes):
 def one_label(in_channels, num_classes):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(num_classes))
 """
-
-
-def adma(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*ADMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,16 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import Told, adma, start, wait_for_cells
 
 from adma.bench.folder import Folder
 from adma.bench.printed import PRINTED
 from adma.bench.result import DONE
 
-ADMA = [sys.executable, "-m", "adma.cli"]
 DATA = os.environ.get("ADMA_DATA", "")
 STUDY = """
 title: Does the activation matter?
@@ -33,13 +30,6 @@ variants:
   elu: {}
   relu: {model: "convnet:activation=relu,filters=8"}
 """
-
-
-def adma(*arguments: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ADMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )  # fmt: skip
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -104,27 +94,22 @@ def test_a_replay_stands_beside_the_printed_numbers_and_shares_its_trainings(tmp
 
 def test_a_replay_that_is_killed_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
     common = [
-        "replay", "table3", "--datasets", "digits", "--epochs", "3", "--max-train-size", "200", "--seeds", "3",
+        "replay", "table3", "--datasets", "digits", "--epochs", "2", "--max-train-size", "100", "--seeds", "2",
         "--jobs", "1",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [*ADMA, *common, "--out", "killed"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    cells = tmp_path / "killed/cells"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(cells.glob("[0-9a-f]*"))) < 2:
-        time.sleep(0.05)
+    process = start(*common, "--out", "killed", cwd=tmp_path)
+    wait_for_cells(tmp_path / "killed", 2, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = len(numbers(tmp_path / "killed", "table3"))
-    assert 1 <= kept < 12
+    assert 1 <= kept < 8
     again = adma(*common, "--out", "killed", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert len(re.findall(r"^\[\d+/12\]", again.stderr, re.M)) == 12 - kept
+    assert len(re.findall(r"^\[\d+/8\]", again.stderr, re.M)) == 8 - kept
     whole = adma(*common, "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     assert numbers(tmp_path / "killed", "table3") == numbers(tmp_path / "whole", "table3")
-    assert len(numbers(tmp_path / "whole", "table3")) == 12
+    assert len(numbers(tmp_path / "whole", "table3")) == 8
 
 
 def test_a_terminated_replay_leaves_a_table_of_what_is_done(tmp_path: Path) -> None:
@@ -142,12 +127,8 @@ def test_a_terminated_replay_leaves_a_table_of_what_is_done(tmp_path: Path) -> N
         "--out",
         "o",
     ]
-    process = subprocess.Popen(
-        [*ADMA, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list((tmp_path / "o/cells").glob("[0-9a-f]*"))) < 2:
-        time.sleep(0.05)
+    process = start(*arguments, cwd=tmp_path)
+    wait_for_cells(tmp_path / "o", 2, process)
     process.terminate()
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -156,12 +137,12 @@ def test_a_terminated_replay_leaves_a_table_of_what_is_done(tmp_path: Path) -> N
     assert statuses == {"done", "missing"}
 
 
-def test_the_protocols_choose_a_and_say_what_the_choice_costs(tmp_path: Path) -> None:
+def test_the_protocols_choose_a_and_say_what_the_choice_costs(told: Told, tmp_path: Path) -> None:
     common = (
         "replay", "table1", "--datasets", "digits", "--max-train-size", "100", "--epochs", "2", "--seeds", "3",
         "--a", "0.1", "0.4", "--loss", "adma:a=table1", "--loss", "cce", "--out", "out",
     )  # fmt: skip
-    clean = adma(*common, "--protocol", "clean", cwd=tmp_path)
+    clean = told(*common, "--protocol", "clean")
     assert clean.returncode == 0, clean.stderr
     words = " ".join(clean.stdout.split())
     assert "chosen on the validation part" in words
@@ -173,7 +154,7 @@ def test_the_protocols_choose_a_and_say_what_the_choice_costs(tmp_path: Path) ->
     (ours,) = [c for c in lines(tmp_path / "out/table1-clean.csv") if c["loss"] == "adma"]
     expected = 100 * np.mean([float(r["test_accuracy"]) for r in chosen])
     assert float(ours["ours"]) == pytest.approx(expected, abs=0.01)
-    paper = adma(*common, "--protocol", "paper", cwd=tmp_path)
+    paper = told(*common, "--protocol", "paper")
     assert paper.returncode == 0, paper.stderr
     assert "3 runs of about" in paper.stdout  # digits has no groups: the same trainings, but for the printed a
     (theirs,) = [c for c in lines(tmp_path / "out/table1-paper.csv") if c["loss"] == "adma"]
@@ -184,8 +165,8 @@ def test_the_protocols_choose_a_and_say_what_the_choice_costs(tmp_path: Path) ->
     assert float(said[1].replace("−", "-")) == pytest.approx(cost, abs=0.01)
 
 
-def test_an_estimate_trains_nothing(tmp_path: Path) -> None:
-    run = adma("replay", "table2", "--datasets", "digits", "--scale", "paper", "--estimate", "--out", "o", cwd=tmp_path)
+def test_an_estimate_trains_nothing(told: Told, tmp_path: Path) -> None:
+    run = told("replay", "table2", "--datasets", "digits", "--scale", "paper", "--estimate", "--out", "o")
     assert run.returncode == 0, run.stderr
     assert "4 losses x 20 seeds, 125 epochs; 80 runs of about" in run.stdout
     assert not (tmp_path / "o").exists()
@@ -204,19 +185,19 @@ def test_an_estimate_trains_nothing(tmp_path: Path) -> None:
         (("replay", "table1", "--datasets", "digits", "--optimizer", "adm"), "adam"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    run = adma(*arguments, "--out", "o", cwd=tmp_path) if arguments[0] == "replay" else adma(*arguments, cwd=tmp_path)
+def test_mistakes_are_told_in_one_line(told: Told, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    run = told(*arguments, "--out", "o") if arguments[0] == "replay" else told(*arguments)
     assert run.returncode == 2
     text = " ".join((run.stderr + run.stdout).split())
     assert re.search(said, text), text
     assert "Traceback" not in run.stderr
 
 
-def test_data_that_cannot_be_read_stop_nobody_else(tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_stop_nobody_else(told: Told, tmp_path: Path) -> None:
     (tmp_path / "broken.npz").write_bytes(b"no archive")
-    run = adma(
+    run = told(
         "replay", "table1", "--datasets", "broken.npz", "digits", "--max-train-size", "60", "--epochs", "1",
-        "--loss", "cce", "--loss", "adma:a=table1", "--out", "o", cwd=tmp_path,
+        "--loss", "cce", "--loss", "adma:a=table1", "--out", "o",
     )  # fmt: skip
     assert run.returncode == 1
     assert "broken.npz: not run:" in run.stdout
@@ -225,7 +206,7 @@ def test_data_that_cannot_be_read_stop_nobody_else(tmp_path: Path) -> None:
     assert "broken.npz" in (tmp_path / "o/table1.csv").read_text()
 
 
-def test_a_plan_that_is_replaced_is_said_and_its_trainings_stay(tmp_path: Path) -> None:
+def test_a_plan_that_is_replaced_is_said_and_its_trainings_stay(told: Told, tmp_path: Path) -> None:
     common = (
         "replay",
         "table1",
@@ -240,17 +221,17 @@ def test_a_plan_that_is_replaced_is_said_and_its_trainings_stay(tmp_path: Path) 
         "--out",
         "o",
     )
-    assert adma(*common, "--datasets", "digits", cwd=tmp_path).returncode == 0
-    again = adma(*common, "--datasets", "digits", "--lr", "0.01", cwd=tmp_path)
+    assert told(*common, "--datasets", "digits").returncode == 0
+    again = told(*common, "--datasets", "digits", "--lr", "0.01")
     assert again.returncode == 0, again.stderr
     assert "tables of table1 in this folder are replaced" in again.stdout
     assert "lr: 0.001 there, 0.01 now" in again.stdout
     assert len(list((tmp_path / "o/cells").iterdir())) == 4
 
 
-def test_variants_are_compared_seed_by_seed(tmp_path: Path) -> None:
+def test_variants_are_compared_seed_by_seed(told: Told, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY.replace("seeds: 2", "seeds: 3"))
-    run = adma("run", "mine.yaml", "--out", "out", cwd=tmp_path)
+    run = told("run", "mine.yaml", "--out", "out")
     assert run.returncode == 0, run.stderr
     runs = lines(tmp_path / "out/mine-runs.csv")
     effects = {r["loss"]: r for r in lines(tmp_path / "out/mine-effects.csv")}
@@ -261,10 +242,10 @@ def test_variants_are_compared_seed_by_seed(tmp_path: Path) -> None:
     assert "adma minus cce" in effects
 
 
-def test_a_folder_of_one_study_is_not_taken_for_a_plan(tmp_path: Path) -> None:
+def test_a_folder_of_one_study_is_not_taken_for_a_plan(told: Told, tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o/study.json").write_text(json.dumps({"study": {}, "about": {}}))
-    run = adma("replay", "table1", "--datasets", "digits", "--out", "o", cwd=tmp_path)
+    run = told("replay", "table1", "--datasets", "digits", "--out", "o")
     assert run.returncode == 2
     assert "holds a study of adma compare" in run.stderr
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from adma_command import ADMA, adma
 
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases
@@ -20,11 +20,6 @@ from adma.bench.status import look
 from adma.bench.study import Entry, Plan, Setting, Study
 
 STUDY = Study(Setting("digits", "0123456789abcdef", epochs=4), ("cce", "adma:a=0.26"), (0, 1, 2))
-
-
-def adma(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "adma.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -88,7 +83,7 @@ def test_watching_ends_when_all_is_done(tmp_path: Path) -> None:
     study = Study(STUDY.setting, ("cce",), (0,))
     folder.open(study, about={})
     process = subprocess.Popen(
-        [sys.executable, "-m", "adma.cli", "status", str(folder.root), "--watch", "0.2"],
+        [*ADMA, "status", str(folder.root), "--watch", "0.2"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     folder.write(CellResult(study.cells()[0], DONE))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import adma, start, wait_for_cells
 
 from adma.bench.engines import Began, Finished
 from adma.bench.errors import BenchError
@@ -28,7 +26,6 @@ from adma.bench.until import Look, Steps, run_until_decided
 from adma.cli import main
 
 LOSSES = ("cce", "adma:a=0.26", "mse")
-ADMA = [sys.executable, "-m", "adma.cli"]
 TINY = ["--model", "mlp", "--epochs", "1", "--train-size", "60", "--eval-size", "60", "--loss", "cce", "--loss", "mse"]
 
 
@@ -214,13 +211,6 @@ def test_a_study_that_grew_is_the_same_study_only_for_until_decided(tmp_path: Pa
 # -- the command --------------------------------------------------------------------------------------------------
 
 
-def adma(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ADMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
 def test_the_command_looks_resumes_after_a_kill_and_reports_the_sequence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,14 +228,8 @@ def test_the_command_looks_resumes_after_a_kill_and_reports_the_sequence(
         "--jobs",
         "1",
     ]
-    process = subprocess.Popen(
-        [*ADMA, *command, "--out", "o"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-    )  # fmt: skip
-    cells = tmp_path / "o" / "cells"
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and len([p for p in cells.glob("*") if p.name[0] != "."]) < 4:
-        time.sleep(0.05)
+    process = start(*command, "--out", "o", cwd=tmp_path)
+    wait_for_cells(tmp_path / "o", 4, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = {c.cell.key for c in Folder(tmp_path / "o").results().cells if c.status == DONE}

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from adma_command import cells_in, start, wait_for_cells
 from postgres_cluster import PASSWORD, Cluster
 
 from adma.bench.folder import Folder
@@ -29,26 +28,6 @@ QUICK = [
     "--trials", "6", "--seeds", "2", "--final-seeds", "2", "--jobs", "1",
 ]  # fmt: skip
 CELLS = 6 * 2 + 2
-
-
-def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "adma.cli", *QUICK, *arguments], cwd=cwd, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
-def wait_for_cells(root: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 240
-    while len(cells_in(root)) < count:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, "no cell was finished in time"
-        time.sleep(0.02)
-
-
-def cells_in(root: Path) -> list[Path]:
-    return list(root.glob("cells/[!.]*"))
 
 
 def tried(root: Path) -> list[Trial]:
@@ -107,7 +86,7 @@ def test_the_winner_is_trained_with_fresh_seeds_and_test_plays_no_part_before(wh
 
 
 def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_trials(tmp_path: Path, whole: Path) -> None:
-    process = start(tmp_path, "--out", "out")
+    process = start(*QUICK, "--out", "out", cwd=tmp_path)
     wait_for_cells(tmp_path / "out", 5, process)
     process.kill()
     process.communicate(timeout=120)
@@ -123,7 +102,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_with_the_same_trials(tmp
 def test_two_processes_search_together_and_one_goes_on_when_the_other_is_interrupted(
     tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = start(tmp_path, "--out", "out")
+    other = start(*QUICK, "--out", "out", cwd=tmp_path)
     wait_for_cells(tmp_path / "out", 1, other)
 
     def interrupt() -> None:
