@@ -38,9 +38,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# files of tests side by side: one more than cores, as some wait for servers and clocks, and no more than memory bears
-# (one gigabyte and a half each). In the files' order: those of a few long tests come first
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1) + 1)')
+# files of tests side by side, on as many cores as one gigabyte and a half of memory each is no burden for; in the files'
+# order, in which those of few but long tests come first
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 THREADS := $(shell $(PYTHON) -c 'import os; print(max(1, (os.cpu_count() or 1) // $(JOBS)))')
 
 test: lint

@@ -385,7 +385,7 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--cpus-per-cell", type=_positive, metavar="N",
         help="cores of each training; the last digits of its numbers depend on it (default: here what --jobs "
-        "leaves to each, on a cluster 1)",
+        "leaves to each, at most OMP_NUM_THREADS; on a cluster 1)",
     )  # fmt: skip
     add(
         "--gpus-per-cell", type=_above_zero, metavar="X",

@@ -83,21 +83,30 @@ def test_trainings_are_spread_over_the_gpus_of_this_machine(
 
 
 @pytest.mark.parametrize(
-    ("options", "jobs", "threads"),
+    ("options", "allowed", "jobs", "threads"),
     [
-        ([], 6, 1),
-        (["--jobs", "2"], 2, 3),
-        (["--cpus-per-cell", "2"], 3, 2),
-        (["--cpus-per-cell", "1", "--jobs", "1"], 1, 1),
-        (["--cpus-per-cell", "4"], 1, 4),
-        (["--cpus-per-cell", "4", "--jobs", "2"], 2, 4),
-        (["--cpus-per-cell", "3", "--devices", "2"], 1, 3),
+        ([], None, 6, 1),
+        (["--jobs", "2"], None, 2, 3),
+        (["--jobs", "2"], "1", 2, 1),
+        (["--jobs", "2"], "2,4", 2, 2),
+        (["--jobs", "2"], "8", 2, 3),
+        (["--jobs", "2"], "many", 2, 3),
+        (["--cpus-per-cell", "2"], None, 3, 2),
+        (["--cpus-per-cell", "2"], "1", 3, 2),
+        (["--cpus-per-cell", "1", "--jobs", "1"], None, 1, 1),
+        (["--cpus-per-cell", "4"], None, 1, 4),
+        (["--cpus-per-cell", "4", "--jobs", "2"], None, 2, 4),
+        (["--cpus-per-cell", "3", "--devices", "2"], None, 1, 3),
     ],
 )
 def test_cores_are_shared_out_or_as_asked_for(
-    options: list[str], jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    options: list[str], allowed: str | None, jobs: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adma.bench.environment.cores", lambda: 6)
+    if allowed is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
     given = parser().parse_args([*COMPARE, "--device", "cpu", *options])
     given.command_line = "adma compare"
     machine = machine_of(given, 20)

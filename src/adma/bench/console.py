@@ -51,7 +51,7 @@ def jobs_and_threads(
         cells: as many trainings as there can be at once, at most.
         devices: processes of each training.
         gpus: that trainings are spread over.
-        cpus: threads as asked for; by default the cores are shared out.
+        cpus: threads as asked for; by default the cores are shared out, up to OMP_NUM_THREADS for each process.
 
     Raises:
         BenchError: there are not so many cores.
@@ -67,7 +67,8 @@ def jobs_and_threads(
         else:
             jobs = max(1, min(room, 8) // devices) if device == "cpu" else 1
     jobs = min(jobs, max(1, cells))
-    return jobs, cpus or max(1, cores // (jobs * devices))
+    share = max(1, cores // (jobs * devices))
+    return jobs, cpus or min(share, environment.threads_allowed() or share)
 
 
 def file_name(name: str) -> str:

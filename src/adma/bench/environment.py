@@ -61,6 +61,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def threads_allowed() -> int | None:
+    """OMP_NUM_THREADS, the threads that a process of this user's is to have; None if it does not say."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # the rest is for nested teams
+    return int(first) if first.isdecimal() and int(first) else None
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():

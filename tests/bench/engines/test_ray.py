@@ -172,7 +172,7 @@ def test_stop_leaves_checkpoints_and_cells_go_on_from_them(cluster: Cluster, tmp
             first.stop()
     assert {event.cell for event in events if isinstance(event, Stopped)} == set(cells)
     assert not [event for event in events if isinstance(event, Finished)]
-    assert (len(list(tmp_path.glob("checkpoints/*/*")))) == 1
+    assert len(list(tmp_path.glob("checkpoints/*"))) == 1  # of one cell; two of it after a minute
 
     third = engine()
     for event in third.run(cells[:1]):  # before its process has begun
