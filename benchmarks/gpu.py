@@ -1,4 +1,4 @@
-"""Everything that wants a GPU, by one command: the tests of what runs there, then the benchmarks.
+"""Everything that wants a GPU, by one command: the tests of what runs there, and the benchmarks.
 
     python benchmarks/gpu.py [--minutes 13] [--out benchmarks/results] [--logs adma-runs/gpu] [--list]
 

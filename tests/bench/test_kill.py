@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from adma_command import ADMA
 
 from adma.bench.folder import Folder
 from adma.bench.result import DONE
@@ -29,9 +30,9 @@ STUDY = (
 
 
 def start(root: Path, jobs: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "adma.cli", "compare", *STUDY, "--checkpoint-every", "0.05s"]
+    command = ["compare", *STUDY, "--checkpoint-every", "0.05s"]
     return subprocess.Popen(
-        [*command, "--jobs", str(jobs), "--out", str(root)],
+        [*ADMA, *command, "--jobs", str(jobs), "--out", str(root)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 

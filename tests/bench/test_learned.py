@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import adma
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
@@ -84,9 +83,9 @@ def test_a_class_with_a_single_sample_cannot_be_on_both_sides(digits: Dataset) -
 
 
 def test_compare_learns_and_stores_what_it_learned(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "adma.cli", "compare", "digits", "--model", "mlp", "--epochs", "2", "--seeds", "2"]
+    command = ["compare", "digits", "--model", "mlp", "--epochs", "2", "--seeds", "2"]
     command += ["--loss", "cce", "--loss", "adma:a=learn", "--batch-size", "32", "--jobs", "1", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = adma(*command)
     assert done.returncode == 0, done.stderr
     assert "adma:a=learn" in done.stdout
     results = Folder(tmp_path).results()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from adma_command import adma
 
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
@@ -53,10 +52,7 @@ def test_the_command_compares_them(tmp_path: Path) -> None:
     words = ["compare", "digits", "--model", "mlp", "--epochs", "2", "--seeds", "2", "--train-size", "200"]
     for loss in ("cce", "l_softmax:margin=2", "semantic"):
         words += ["--loss", loss]
-    done = subprocess.run(
-        [sys.executable, "-m", "adma.cli", *words, "--out", str(tmp_path / "out")], capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
+    done = adma(*words, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "l_softmax:margin=2" in done.stdout
     assert "semantic:strength=0.05" in done.stdout

@@ -242,10 +242,10 @@ def test_variants_are_compared_seed_by_seed(told: Told, tmp_path: Path) -> None:
     assert "adma minus cce" in effects
 
 
-def test_a_folder_of_one_study_is_not_taken_for_a_plan(told: Told, tmp_path: Path) -> None:
+def test_a_folder_of_one_study_is_not_taken_for_a_plan(tmp_path: Path) -> None:
     (tmp_path / "o").mkdir()
     (tmp_path / "o/study.json").write_text(json.dumps({"study": {}, "about": {}}))
-    run = told("replay", "table1", "--datasets", "digits", "--out", "o")
+    run = adma("replay", "table1", "--datasets", "digits", "--out", "o", cwd=tmp_path)
     assert run.returncode == 2
     assert "holds a study of adma compare" in run.stderr
 

@@ -59,7 +59,7 @@ def jobs_and_threads(
     cores = environment.cores()
     if cpus is not None and cpus * devices > cores:
         each = f" for each of {devices} processes" if devices > 1 else ""
-        raise BenchError(f"--cpus-per-cell {cpus}{each}: this machine has {cores}")
+        raise BenchError(f"--cpus-per-cell {cpus}{each}: this machine has {cores} cores")
     if jobs is None:
         room = cores // (cpus or 1)
         if gpus:
