@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,51 +67,49 @@ def train_cell(order: Order, dataset: Dataset, board: Any) -> CellResult | None:
 
 
 class _BoardLine(Line):
-    """By the board."""
+    """By the board, over a thread of its own: a task whose main thread waits for Ray, or only looks whether an answer
+    has come, gives its processor core to the next task meanwhile, and both keep it.
+    """
 
     def __init__(self, board: Any, order: Order) -> None:
         super().__init__(order)
         self._board = board
+        self._words = ThreadPoolExecutor(1, "words")
         self._stop = False
         self._next = 0.0
-        self._asked: Any = None
+        self._asked: Future[bool] | None = None
 
     def begin(self, where: str, checkpoints: bool) -> bool:
-        import ray
-
-        return bool(ray.get(self._post("began", (where, checkpoints))))
+        return self._post("began", (where, checkpoints)).result()
 
     def epoch(self, number: int, row: Any) -> None:
         self._asked = self._post("epoch", (number, dict(row)))
 
     def hung(self, reason: str) -> None:
-        import ray
-
-        ray.get(self._post("hung", reason))
+        self._post("hung", reason).result()
 
     def stop_asked(self) -> bool:
-        import ray
-
-        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-            self._stop |= self._answer()
+        if self._asked is not None and self._asked.done():
+            self._stop |= self._asked.result()
+            self._asked = None
         now = time.monotonic()
         if self._asked is None and now >= self._next:
             self._next = now + _ASK_SECONDS
-            self._asked = self._board.ask.remote(self._order.cell.key, self._order.attempt)
+            self._asked = self._words.submit(self._answer, self._board.ask, self._order.cell.key, self._order.attempt)
         return self._stop
 
     def close(self) -> None:
-        if self._asked is not None:
-            self._answer()
+        self._words.shutdown()
 
-    def _answer(self) -> bool:
+    def _post(self, kind: str, value: Any) -> Future[bool]:
+        note = Note(self._order.cell.key, self._order.attempt, kind, value)
+        return self._words.submit(self._answer, self._board.post, note)
+
+    @staticmethod
+    def _answer(question: Any, *words: Any) -> bool:
         import ray
 
-        asked, self._asked = self._asked, None
         try:
-            return bool(ray.get(asked))
+            return bool(ray.get(question.remote(*words)))
         except ray.exceptions.RayActorError:
             return True  # nobody listens any more
-
-    def _post(self, kind: str, value: Any) -> Any:
-        return self._board.post.remote(Note(self._order.cell.key, self._order.attempt, kind, value))
