@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from data_samples import picture, png_header, refuses, tar_of, two_classes, write, zip_of
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from adma.bench.data import sources
 from adma.bench.data.catalog import load
@@ -171,18 +172,47 @@ def test_one_colour_picture_makes_all_three_channelled(tmp_path):
     assert (data.x[0] == 7).all()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_orientation_is_applied(tmp_path, form):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+def half_white(form: str = "PNG", **save) -> bytes:
+    """16 x 32 pixels, of which the left half is white."""
     pixels = np.zeros((16, 32, 3), dtype=np.uint8)
-    pixels[:, :16] = 255  # left half white: on top once turned
+    pixels[:, :16] = 255
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form, exif=exif)
-    data = load(str(write(tmp_path, {"a/1": buffer.getvalue(), "b/1": buffer.getvalue()})))
+    Image.fromarray(pixels).save(buffer, form, **save)
+    return buffer.getvalue()
+
+
+def shown_turned(tmp_path: Path, content: bytes) -> None:
+    """Check that it is read as it is shown, by 90 degrees clockwise: the white half on top, nothing stretched."""
+    data = load(str(write(tmp_path, {"a/1": content, "b/1": content})))
     assert data.x.shape == (2, 3, 32, 16)
     assert data.x[0, :, :12].min() > 200
     assert data.x[0, :, 20:].max() < 50
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_is_applied(tmp_path, form):
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {form}")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    shown_turned(tmp_path, half_white(form, exif=exif))
+
+
+def test_a_pngs_orientation_counts_wherever_it_stands(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, plain = half_white(exif=exif), half_white()
+    start = turned.index(b"eXIf") - 4
+    block = turned[start : turned.index(b"IDAT") - 4]
+    assert turned.replace(block, b"") == plain
+    end = plain.index(b"IEND") - 4
+    shown_turned(tmp_path / "behind", plain[:end] + block + plain[end:])  # behind the pixels
+
+    packet = PngInfo()
+    packet.add_itxt("Comment", "a text of its own")
+    packet.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>')
+    shown_turned(tmp_path / "xmp", half_white(pnginfo=packet))
 
 
 def test_first_frame_of_an_animation(tmp_path):

@@ -21,6 +21,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 2**26  # 8192 x 8192; below the size at which Pillow speaks of a decompression bomb
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap height and width
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_TURNED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts in which Pillow looks for an orientation
 _GREY_MODES = {"1", "L", "LA", "La", "I"}
 
 
@@ -66,11 +68,25 @@ def read_header(stream: BinaryIO) -> Header:
     """
     with _opened(stream) as image:
         height, width = image.height, image.width
-        # A PNG's getexif would decode the pixels, unless the block stands before them.
-        may_turn = image.format in ("JPEG", "MPO", "WEBP") or (image.format == "PNG" and "exif" in image.info)
+        # A TIFF's size is turned already. A PNG's getexif may decode the pixels: only where there is something to find.
+        may_turn = _png_may_turn(stream) if image.format == "PNG" else image.format != "TIFF"
         if may_turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
             height, width = width, height
         return Header(height, width, _is_grey(image))
+
+
+def _png_may_turn(stream: BinaryIO) -> bool:
+    """Whether a PNG has a chunk that may hold an orientation, also behind the pixels, where some programs write it."""
+    before = stream.tell()
+    stream.seek(8)
+    found = False
+    while not found and len(head := stream.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        key = stream.read(min(length, 32)) if kind in _PNG_TEXTS else b""
+        found = kind == b"eXIf" or key.startswith(_PNG_TURNED)
+        stream.seek(length - len(key) + 4, 1)  # the rest of the chunk, and its check sum
+    stream.seek(before)
+    return found
 
 
 def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.ndarray, bool]:
