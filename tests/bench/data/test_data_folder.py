@@ -273,6 +273,9 @@ BAD = {
     "large.png": png_header(9_000, 9_000),
     "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EOF\n",
     "notes.pdf": b"%PDF-1.4",
+    "wide.tif": picture("I", value=70_000, form="TIFF"),
+    "wide_but_small.tif": picture("I", value=100, form="TIFF"),  # of 16 bits it would be as good as black
+    "float.tif": picture("F", value=100, form="TIFF"),
 }
 
 

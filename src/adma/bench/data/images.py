@@ -21,6 +21,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 2**26  # 8192 x 8192; below the size at which Pillow speaks of a decompression bomb
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap height and width
+_BITS = 0x0102  # TIFF tag: bits of a channel
+_WIDE = "32-bit pixels, whose range is not known"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_TURNED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts in which Pillow looks for an orientation
 _GREY_MODES = {"1", "L", "LA", "La", "I"}
@@ -144,6 +146,9 @@ def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | 
     Raises:
         NotAnImage: pixels of a kind that is refused.
     """
+    # Their values alone do not tell: an image of 0 to 255 in 32 bits would be black, read as one of 16 bits.
+    if image.mode == "I" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_BITS) != (16,):
+        raise NotAnImage(_WIDE)
     plain = _plain(ImageOps.exif_transpose(image) or image)
     if mode is not None:
         plain = plain.convert(mode)
@@ -163,7 +168,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
-            raise NotAnImage("32-bit pixels, whose range is not known")
+            raise NotAnImage(_WIDE)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
