@@ -11,6 +11,7 @@ import torch
 
 from adma.bench.data.arrays import from_mapping
 from adma.bench.data.catalog import load
+from adma.bench.data.dataset import Kind
 from adma.bench.errors import BenchError
 
 
@@ -260,6 +261,29 @@ def test_function_forms(module):
     assert (data.name, data.notes) == ("mine", ("a note",))
     assert len(load("user_forms:late")) == 6
     assert len(load("user_forms:Box.load")) == 6
+
+
+def test_a_dataset_of_the_users_is_read_as_its_docstring_has_it(module):
+    module(
+        "user_whole",
+        """
+        import numpy as np
+        from adma.bench.data import Dataset
+        labels = np.array([0, 1] * 3)
+        # A mapping's x of this shape would be channels last.
+        windows = np.arange(6 * 2 * 16 * 4, dtype=np.float32).reshape(6, 2, 16, 4)
+        def images(): return Dataset("images", windows, labels, ("a", "b"))
+        def square(): return Dataset("square", np.zeros((6, 1, 5, 3), np.uint8), labels, ("a", "b"))
+        def texts(): return Dataset("texts", np.arange(42).reshape(6, 7), labels, ("a", "b"))
+        """,
+    )
+    data = load("user_whole:images")
+    assert data.sample_shape == (2, 16, 4)
+    assert data.x.ravel().tolist() == list(range(data.x.size))
+    assert load("user_whole:square").notes == ()  # nothing was guessed
+    texts = load("user_whole:texts")
+    assert texts.x.dtype == np.int64
+    assert texts.kind == Kind((), vocabulary=42)
 
 
 @pytest.mark.parametrize(

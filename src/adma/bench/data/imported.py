@@ -42,7 +42,7 @@ def call_function(data: str) -> Dataset:
     if isinstance(value, Dataset):
         fields = {
             "x": value.x, "y": value.y, "class_names": value.class_names, "parts": value.parts, "groups": value.groups,
-            "layout": TOKENS if value.x.ndim == 2 and value.x.dtype == np.int64 and value.y.ndim == 2 else None,
+            "layout": _layout_of(value.x),
         }  # fmt: skip
         return from_mapping(what, value.name, fields, value.notes)
     if isinstance(value, tuple) and len(value) == 2:
@@ -51,3 +51,10 @@ def call_function(data: str) -> Dataset:
         size = f" of {len(value)}" if isinstance(value, tuple) else ""
         raise BenchError(f"{what}: must return {RETURNS}, got {type(value).__name__}{size}")
     return from_mapping(what, data, value)
+
+
+def _layout_of(x: np.ndarray) -> str | None:
+    """How a Dataset's `x` is meant, which says it outright: images are channels first, 64-bit integers token ids."""
+    if x.ndim == 4:
+        return "NCHW"
+    return TOKENS if x.ndim == 2 and x.dtype == np.int64 else None
