@@ -67,6 +67,17 @@ def test_parts_are_the_first_folders(tmp_path: Path, around: str) -> None:
     assert data.class_names == ("a", "b", "c")
 
 
+@pytest.mark.parametrize("around", ["", "around/"])
+def test_parts_below_images_are_not_read_and_that_is_said(tmp_path: Path, around: str) -> None:
+    parts = ["Train", "val", "night"]
+    content = {f"{around}{n.replace('/', f'/{p}/')}": d for p in parts for n, d in files().items() if "/" in n}
+    data = load(str(write(tmp_path / "d", content)))
+    assert data.parts is None
+    (note,) = [note for note in data.notes if "parts" in note]
+    assert note.startswith("WARNING: the folders Train, val below images were not read as parts")
+    assert "train|val|test/images" in note
+
+
 def test_without_names_the_classes_are_the_values_that_occur(tmp_path: Path) -> None:
     content = files()
     del content["classes.txt"]

@@ -4,10 +4,10 @@
     train|val|test/images/..., .../masks/...           the first folder is the part
     classes.txt beside `images`                        names of the classes 0, 1, ..., a line each
 
-Folders below `images` must stand below `masks` too; a single folder around all of it is stepped into. A mask is a grey
-or palette image of 8 bits with the size of its image; its values are class indices, 255 is not to be counted. Without
-classes.txt the classes are the values that occur. Images are brought to one size as `folder` has it, masks likewise, by
-the nearest pixel.
+Folders below `images` must stand below `masks` too, and state no part; a single folder around all of it is stepped
+into. A mask is a grey or palette image of 8 bits with the size of its image; its values are class indices, 255 is not
+to be counted. Without classes.txt the classes are the values that occur. Images are brought to one size as `folder` has
+it, masks likewise, by the nearest pixel.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def read_masked(
         *size_notes,
         *([f"{frames} images have several frames; the first one was used"] if frames else []),
         *([f"files that were not read: {listed(unread)}"] if unread else []),
+        *_unread_parts(pairs, root),
     ]
     fields = {
         "x": x[kept], "y": y[kept], "layout": "NCHW", "class_names": _names(what, source, entries, root),
@@ -141,6 +142,18 @@ def _pairs(what: str, entries: Sequence[Entry], root: tuple[str, ...]) -> tuple[
         raise BenchError(f"{what}: no images in the folder {IMAGES}; expected {IMAGES}/NAME and {MASKS}/NAME")
     pairs = [_Pair(Sample(e, "", part), found[MASKS][key][0]) for key, (e, part) in found[IMAGES].items()]
     return pairs, unread
+
+
+def _unread_parts(pairs: Sequence[_Pair], root: tuple[str, ...]) -> list[str]:
+    """A warning where parts seem to be stated below `images`: a test part drawn from all would be no such part's."""
+    paths = [p.image.entry.parts[len(root) :] for p in pairs if not p.image.part]
+    names = sorted({path[1] for path in paths if len(path) > 2 and path[1].casefold() in PART_NAMES})
+    if not names:
+        return []
+    return [
+        f"WARNING: the folders {listed(names)} below {IMAGES} were not read as parts of the data set; to state parts, "
+        f"lay it out as train|val|test/{IMAGES} and train|val|test/{MASKS}"
+    ]
 
 
 def _check_sizes(pair: _Pair, headers: dict[Entry, Header], masks: dict[Entry, Header], bad: dict[Entry, str]) -> None:
