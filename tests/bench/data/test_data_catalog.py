@@ -36,6 +36,11 @@ def test_digits():
     assert load("digits", image_size=(16, 12)).x.shape == (1797, 1, 16, 12)
 
 
+def test_a_size_that_no_memory_holds_is_refused_before_it_is_asked_for():
+    with pytest.raises(BenchError, match=r"DATA digits: needs [0-9.]+ GiB, more than half .*a smaller --image-size"):
+        load("digits", image_size=(100_000, 100_000))
+
+
 def test_digits_are_scikit_learns_from_its_file_and_from_its_function(monkeypatch):
     bunch = load_digits()
     read = [load("digits")]

@@ -14,7 +14,7 @@ import numpy as np
 
 from adma._check import nearest
 from adma.bench.data import hub, idx, local
-from adma.bench.data.checks import TEST, TRAIN, show
+from adma.bench.data.checks import TEST, TRAIN, check_memory, show
 from adma.bench.data.dataset import Dataset
 from adma.bench.data.folder import read_folder
 from adma.bench.data.images import resize_arrays
@@ -172,6 +172,9 @@ def _resized(dataset: Dataset, image_size: tuple[int, int] | None) -> Dataset:
             f"--image-size {image_size}: {show(dataset.name)} has a label for each pixel, which would have to be "
             "resized too; give x and y at the size that is wanted"
         )
+    samples, channels = dataset.x.shape[:2]
+    size = samples * channels * image_size[0] * image_size[1] * dataset.x.itemsize
+    check_memory(f"DATA {show(dataset.name)}", size, "choose a smaller --image-size")
     note = f"images were resized from {dataset.x.shape[2:]} to {image_size} as asked"
     return replace(dataset, x=resize_arrays(dataset.x, image_size), notes=(*dataset.notes, note))
 
