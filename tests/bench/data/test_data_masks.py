@@ -96,6 +96,21 @@ def test_other_sizes_are_brought_to_one_by_the_nearest_pixel(tmp_path: Path) -> 
     assert data.x.shape == (3, 3, 2, 3)
 
 
+@pytest.mark.parametrize("broken", ["images/9.png", "masks/9.png"])
+def test_a_pair_that_is_left_out_has_no_say_in_size_and_colour(tmp_path: Path, broken: str) -> None:
+    content = {n: d for n, d in files().items() if n.startswith("masks")}
+    content |= {f"images/{n}.png": picture("L", (2, 3), 50 + n) for n in range(3)}
+    pair = {"images/9.png": picture("RGB", (90, 91)), "masks/9.png": mask(np.arange(90 * 91).reshape(90, 91) % 2)}
+    pair[broken] = pair[broken][: len(pair[broken]) * 2 // 3]
+    write(tmp_path / "d", content)
+    plain = load(str(tmp_path / "d"))
+    write(tmp_path / "d", pair)
+    data = load(str(tmp_path / "d"), skip_bad=True)
+    assert data.fingerprint == plain.fingerprint
+    assert not any("sizes" in note for note in data.notes)
+    assert any(broken in note for note in data.notes)
+
+
 def test_class_folders_with_such_names_below_them_stay_classes(tmp_path: Path) -> None:
     content = {
         f"{c}/{k}/{n}.png": picture("L", (4, 4), 9 * n) for c in "ab" for k in ("images", "masks") for n in range(4)

@@ -74,16 +74,21 @@ def read_masked(
         _check_sizes(pair, headers, masks, bad)
     check_bad(what, bad, total, skip_bad)
     good = [p for p in pairs if p.image.entry not in bad and p.mask not in bad]
-    if not good:
-        raise BenchError(f"{what}: no readable pair is left of {len(pairs)}")
-    size, size_notes = choose_size([headers[p.image.entry] for p in good], image_size, "as asked")
-    x, frames = decode_all(what, source, [p.image for p in good], headers, size, bad, None)
-    y = _decode_masks(what, source, good, size, bad)
-    check_bad(what, bad, total, skip_bad)
-    kept = [n for n, p in enumerate(good) if p.image.entry not in bad and p.mask not in bad]
-    if not kept:
-        raise BenchError(f"{what}: no readable pair is left of {len(pairs)}")
-    parts = [good[n].image.part for n in kept]
+    while True:  # again only if files that were skipped had a say in the size
+        if not good:
+            raise BenchError(f"{what}: no readable pair is left of {len(pairs)}")
+        size, size_notes = choose_size([headers[p.image.entry] for p in good], image_size, "as asked")
+        x, frames = decode_all(what, source, [p.image for p in good], headers, size, bad, None)
+        y = _decode_masks(what, source, good, size, bad)
+        check_bad(what, bad, total, skip_bad)
+        good, before = [p for p in good if p.image.entry not in bad and p.mask not in bad], good
+        if good and choose_size([headers[p.image.entry] for p in good], image_size, "as asked") == (size, size_notes):
+            break
+    kept = [n for n, p in enumerate(before) if p.image.entry not in bad and p.mask not in bad]
+    x = x[kept]
+    if x.shape[1] == 3 and all(headers[p.image.entry].grey for p in good):
+        x = np.ascontiguousarray(x[:, :1])  # only skipped files had colour
+    parts = [p.image.part for p in good]
     notes = [
         *bad_notes(bad, total),
         *size_notes,
@@ -92,7 +97,7 @@ def read_masked(
         *_unread_parts(pairs, root),
     ]
     fields = {
-        "x": x[kept], "y": y[kept], "layout": "NCHW", "class_names": _names(what, source, entries, root),
+        "x": x, "y": y[kept], "layout": "NCHW", "class_names": _names(what, source, entries, root),
         "parts": parts if any(parts) else None,
     }  # fmt: skip
     return from_mapping(what, path.resolve().name or str(path), fields, notes)
