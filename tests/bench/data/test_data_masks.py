@@ -111,6 +111,23 @@ def test_a_pair_that_is_left_out_has_no_say_in_size_and_colour(tmp_path: Path, b
     assert any(broken in note for note in data.notes)
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (4, 6)])
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_mask_is_turned_as_its_image_is(tmp_path: Path, shape: tuple[int, int], mode: str) -> None:
+    values = np.arange(shape[0] * shape[1]).reshape(shape) % 3
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    content = {}
+    for n in range(2):
+        for kind, of in (("images", "L"), ("masks", mode)):
+            buffer = io.BytesIO()
+            Image.open(io.BytesIO(mask(values * (80 if kind == "images" else 1), of))).save(buffer, "PNG", exif=exif)
+            content[f"{kind}/{n}.png"] = buffer.getvalue()
+    data = load(str(write(tmp_path / "d", content)))
+    np.testing.assert_array_equal(data.y[0], np.rot90(values, -1))
+    np.testing.assert_array_equal(data.x[0, 0], 80 * data.y[0])
+
+
 def test_class_folders_with_such_names_below_them_stay_classes(tmp_path: Path) -> None:
     content = {
         f"{c}/{k}/{n}.png": picture("L", (4, 4), 9 * n) for c in "ab" for k in ("images", "masks") for n in range(4)

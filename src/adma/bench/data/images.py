@@ -114,6 +114,8 @@ def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.nd
 def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.ndarray:
     """The values of a mask's pixels as they stand in the file: indices of a palette, or grey of 8 bits.
 
+    The orientation (EXIF) is applied.
+
     Args:
         stream: the file's bytes.
         size: (height, width) to resize to; each pixel takes the nearest one's value.
@@ -134,9 +136,9 @@ def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.nda
                 f"a mask must be a grey or palette image of 8 bits whose values are class indices, this has the mode "
                 f"{image.mode}"
             )
-        values = image
-        if size is not None and (image.height, image.width) != size:
-            values = image.resize((size[1], size[0]), Image.Resampling.NEAREST)
+        values = ImageOps.exif_transpose(image) or image  # as its image is turned, and as `read_header` has it
+        if size is not None and (values.height, values.width) != size:
+            values = values.resize((size[1], size[0]), Image.Resampling.NEAREST)
         return np.array(values).astype(np.uint8)
 
 
