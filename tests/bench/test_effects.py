@@ -7,8 +7,11 @@ import pytest
 
 from adma.bench.effects import claims, effects, role_of
 from adma.bench.folder import Results
+from adma.bench.outcome import Outcome, build
+from adma.bench.prepare import Prepared, Readiness
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Entry, Setting, Study
+from adma.bench.studyfile import StudyFile
 
 
 def entry(data: str, variant: str, values: dict[str, list[float | None]], **setting) -> tuple[Entry, Results]:
@@ -35,6 +38,23 @@ def test_a_variants_effect_is_paired_by_seed_and_adma_keeps_its_column_when_its_
     assert found["adma"].estimate.mean == pytest.approx((0.1 + 0.0) / 2)
     assert found["cce"].estimate.mean == pytest.approx(0.0)
     assert found["adma minus cce"].estimate.mean == pytest.approx(((0.2 - 0.0) + (0.1 - 0.1)) / 2)
+
+
+def test_where_a_was_chosen_the_effect_is_that_of_the_chosen_one() -> None:
+    base = entry("digits", "slow", {"adma:a=0.1": [0.5, 0.8], "adma:a=0.5": [0.6, 0.7], "cce": [0.5, 0.5]})
+    other = entry("digits", "fast", {"adma:a=0.1": [0.1, 0.1], "adma:a=0.5": [0.8, 0.9], "cce": [0.5, 0.5]})
+    entries, results = run(base, other)
+    about = {"samples": 9, "notes": []}
+    ready = Readiness(tuple(Prepared(e, lambda: None, about, 1.0) for e in entries))  # type: ignore[arg-type]
+    study = StudyFile(title="t", data=["digits"])
+    for protocol, change in (("clean", ((0.8 - 0.6) + (0.9 - 0.8)) / 2), ("paper", (0.8 + 0.9 - 0.5 - 0.8) / 2)):
+        words = {
+            "command": "", "created": "2026-01-01", "scale": "", "changed": {}, "protocol": protocol,
+            "published": False, "printed_a": False,
+        }  # fmt: skip
+        outcome = Outcome("mine", study, ready, None, words)  # type: ignore[arg-type]
+        found = {e.loss: e.estimate.mean for e in build(outcome, results, []).effects}
+        assert found == pytest.approx({"adma": change, "cce": 0.0, "adma minus cce": change})
 
 
 def test_data_sets_are_compared_with_themselves_alone() -> None:

@@ -204,6 +204,8 @@ def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[R
     ]
     words = _PROTOCOL_WORDS[protocol] if protocol != "printed" or outcome.about["printed_a"] else ""
     published = outcome.about["published"] and protocol == "printed"
+    # What a variant changes is of the Adma that the table has, not of the grid's first.
+    chosen = {name: _chosen(results, protocol)[0] for name, results in all_results.items()}
     return Replay(
         name=outcome.name,
         title=outcome.study.title,
@@ -219,7 +221,7 @@ def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[R
         date=outcome.about["created"][:10],
         notes=tuple(_notes(outcome)),
         protocol_costs=costs,
-        effects=effects(entries, all_results),
+        effects=effects(entries, chosen),
         claims=claims(outcome.name, entries, all_results) if published else (),
         over=(of_printed(table), of_ours(rows, table)) if table and outcome.about.get("stats") else (),
         measure=outcome.measure,
