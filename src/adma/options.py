@@ -281,6 +281,7 @@ def _add_replay(commands: Any) -> None:
         "--a",
         dest="grid",
         type=_above_zero,
+        action="extend",
         nargs="+",
         metavar="X",
         help="the grid that --protocol paper and clean choose from (default: 0.1 0.2 0.3 0.4 0.5; paper adds the "
@@ -299,7 +300,10 @@ def _add_replay(commands: Any) -> None:
 def _add_study_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scale", metavar="NAME", help="smoke, small or paper, or what the study has (default: its first)")
-    add("--datasets", nargs="+", metavar="DATA", help="these data sets in the place of the study's")
+    add(
+        "--datasets", action="extend", nargs="+", metavar="DATA",
+        help="these data sets in the place of the study's",
+    )  # fmt: skip
     add("--loss", action="append", metavar="SPEC", help="these losses in the place of the study's; again for more")
     add("--seeds", type=_positive, metavar="N", help="runs of each loss")
     add("--epochs", type=_positive, metavar="N")

@@ -16,6 +16,7 @@ from adma_command import Told, adma, start, wait_for_cells
 from adma.bench.folder import Folder
 from adma.bench.printed import PRINTED
 from adma.bench.result import DONE
+from adma.options import parser
 
 DATA = os.environ.get("ADMA_DATA", "")
 STUDY = """
@@ -191,6 +192,15 @@ def test_mistakes_are_told_in_one_line(told: Told, tmp_path: Path, arguments: tu
     text = " ".join((run.stderr + run.stdout).split())
     assert re.search(said, text), text
     assert "Traceback" not in run.stderr
+
+
+def test_a_list_may_be_given_in_parts_and_loses_none() -> None:
+    words = "replay table1 --datasets mnist svhn --a 0.1 --datasets cifar10 --a 0.2 0.3"
+    given = parser().parse_args(words.split())
+    assert given.datasets == ["mnist", "svhn", "cifar10"]
+    assert given.grid == [0.1, 0.2, 0.3]
+    plain = parser().parse_args(["replay", "table1"])
+    assert (plain.datasets, plain.grid) == (None, None)
 
 
 def test_data_that_cannot_be_read_stop_nobody_else(told: Told, tmp_path: Path) -> None:
