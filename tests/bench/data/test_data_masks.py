@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,17 @@ def mask(values: np.ndarray, mode: str = "L", form: str = "PNG") -> bytes:
         image.putpalette([7, 9, 11] * 256)  # colours that say nothing of the values
     image.convert(mode if mode == "RGB" else image.mode).save(buffer, form)
     return buffer.getvalue()
+
+
+def grey_png(width: int, height: int, depth: int, rows: np.ndarray) -> bytes:
+    """A grey PNG of any depth, which Pillow does not write."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
 VALUES = [np.array([[0, 1, 2], [255, 2, 1]]), np.array([[2, 2, 2], [0, 0, 0]]), np.array([[1, 1, 0], [0, 2, 255]])]
@@ -126,6 +139,16 @@ def test_a_mask_is_turned_as_its_image_is(tmp_path: Path, shape: tuple[int, int]
     data = load(str(write(tmp_path / "d", content)))
     np.testing.assert_array_equal(data.y[0], np.rot90(values, -1))
     np.testing.assert_array_equal(data.x[0, 0], 80 * data.y[0])
+
+
+@pytest.mark.parametrize(("depth", "highest"), [(1, 1), (2, 3), (4, 15), (8, 254)])
+def test_grey_of_fewer_bits_has_its_values_as_they_stand_in_the_file(tmp_path: Path, depth: int, highest: int) -> None:
+    values = np.array([[0, 1, highest], [highest, 1, 0]])
+    bits = ((values[..., None] >> np.arange(depth)[::-1]) & 1).reshape(2, -1)
+    content = {"images/0.png": picture("L", (2, 3)), "masks/0.png": grey_png(3, 2, depth, np.packbits(bits, axis=1))}
+    data = load(str(write(tmp_path / "d", content)))
+    assert data.class_names == tuple(str(v) for v in sorted({0, 1, highest}))
+    np.testing.assert_array_equal(np.array(data.class_names).astype(int)[data.y[0]], values)
 
 
 def test_class_folders_with_such_names_below_them_stay_classes(tmp_path: Path) -> None:

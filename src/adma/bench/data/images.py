@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -112,7 +112,7 @@ def decode(stream: BinaryIO, size: tuple[int, int] | None = None) -> tuple[np.nd
 
 
 def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The values of a mask's pixels as they stand in the file: indices of a palette, or grey of 8 bits.
+    """The values of a mask's pixels as they stand in the file: indices of a palette, or grey of up to 8 bits.
 
     The orientation (EXIF) is applied.
 
@@ -130,6 +130,7 @@ def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.nda
         if image.format in ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"):
             raise NotAnImage(f"{image.format} may change a mask's values; save it as PNG")
         image.seek(0)
+        stretched = _stretched(image)
         image.load()
         if image.mode not in ("L", "P", "1"):
             raise NotAnImage(
@@ -139,7 +140,13 @@ def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.nda
         values = ImageOps.exif_transpose(image) or image  # as its image is turned, and as `read_header` has it
         if size is not None and (values.height, values.width) != size:
             values = values.resize((size[1], size[0]), Image.Resampling.NEAREST)
-        return np.array(values).astype(np.uint8)
+        return np.array(values).astype(np.uint8) // np.uint8(stretched)
+
+
+def _stretched(image: Image.Image) -> int:
+    """By how much Pillow will multiply a PNG's values: grey of 2 or 4 bits is stretched to 8, of 1 bit it is not."""
+    tiles: Any = getattr(image, "tile", None)
+    return {"L;2": 85, "L;4": 17}.get(tiles[0][3], 1) if image.format == "PNG" and tiles else 1
 
 
 def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | None = None) -> np.ndarray:
