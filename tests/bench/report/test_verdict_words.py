@@ -117,6 +117,16 @@ def test_two_seeds_say_what_is_needed():
     assert "2 common seeds, at least 3 are needed" in words
 
 
+@pytest.mark.parametrize("about", [{}, GROWN])
+def test_two_seeds_that_differ_by_the_same_project_nothing(about):
+    """They show no spread, so that nobody knows how many more are needed: three may decide."""
+    results = replace(fakes.results({"cce": [0.9, 0.91], "same": [0.9, 0.91], "up": [0.95, 0.96]}), about=about)
+    comparison = summarise(results)
+    assert [words for _, _, words in verdict_lines(comparison)] == ["2 common seeds, at least 3 are needed"] * 2
+    assert [row.cells[-1][0] for row in verdict_rows(comparison)] == ["unknown"] * 2
+    assert "> 200" not in text(render(results, comparison))
+
+
 def test_too_few_seeds_for_the_exact_tests_are_named():
     words = too_few(summarise(fakes.results({"cce": [0.9, 0.91, 0.92], "mse": [0.8, 0.83, 0.85]})))
     assert "fewer than 6 seeds" in words

@@ -112,8 +112,13 @@ def _doubt(stands: Judgement | Watched, comparison: Comparison) -> str:
     return f"may be anything from {low} to {high}{unit}"
 
 
+def _projected(stands: Judgement | Watched) -> bool:
+    """Whether the seeds show a spread to project from: one seed does not, nor do two that differ by the same."""
+    return stands.estimate.n >= 2 and stands.estimate.sd > 0
+
+
 def _further(stands: Judgement | Watched) -> str:
-    if stands.estimate.n < 2 or stands.constant:
+    if not _projected(stands):
         return ""
     if stands.further is None:
         return f"; more than {FURTHER_CAP} further seeds would be needed"
@@ -179,7 +184,7 @@ def _with_level(estimate: Estimate, metric: str) -> tuple[str, str]:
 def _further_cell(stands: Judgement | Watched) -> str:
     if stands.verdict != UNDECIDED:
         return DASH
-    if stands.estimate.n < 2 or stands.constant:
+    if not _projected(stands):
         return "unknown"
     return f"> {FURTHER_CAP}" if stands.further is None else f"≈ {stands.further}"
 
