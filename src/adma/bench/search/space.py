@@ -94,10 +94,10 @@ def parse_template(text: str) -> Template:
     asked: dict[str, str] = {}
     for part in tail.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key in fixed or key in asked:
+            raise BenchError(f"{where}: {key} is given twice")
         if value != SEARCH and ".." not in value:
             fixed[key] = f"{key}{equals}{value}"
-        elif key in asked:
-            raise BenchError(f"{where}: {key} is given twice")
         else:
             asked[key] = value
     lows = {key: value.partition("..")[0].strip() for key, value in asked.items() if value != SEARCH}
@@ -218,7 +218,10 @@ def _asked_range(where: str, loss: Loss, key: str, value: str, declared: Range |
     log = declared is not None and declared.log
     if log and low <= 0:
         raise BenchError(f"{where}: the range of {key} must begin above 0, as it is searched by ratios")
-    return Range(low, high, log=log, whole=isinstance(current, int))
+    whole = isinstance(current, int)
+    if whole and not (low.is_integer() and high.is_integer()):  # rounding could step over an end
+        raise BenchError(f"{where}: {key} is a whole number, so the ends of its range must be, got {value!r}")
+    return Range(low, high, log=log, whole=whole)
 
 
 def _ends(where: str, what: str, text: str) -> tuple[float, float]:
