@@ -188,6 +188,9 @@ def test_vectors_from_an_npz_and_from_a_function(tmp_path: Path) -> None:
         assert "epochs of mlp" in run.stdout  # chosen for vectors
         assert "half:q=0.2" in run.stdout
         assert len(rows_of(tmp_path / out)) == 4
+    report = adma("report", out, "--baseline", "half:q=0.2", cwd=tmp_path)  # which is registered nowhere here
+    assert report.returncode == 0, report.stderr
+    assert "Against half:q=0.2, seed by seed" in report.stdout
 
 
 def test_on_a_terminal_one_live_line_counts_the_grid(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_the_command_looks_resumes_after_a_kill_and_reports_the_sequence(
         (["--until-decided", "--max-seeds", "4"], "--max-seeds 4: is below the 5 seeds"),
         (["--until-decided", "--loss", "cce"], "name a second --loss"),
         (["--baseline", "mae"], "baseline 'mae' is not in the study"),
-        (["--baseline", "adam"], "did you mean 'adma'"),
+        (["--baseline", "adam"], "--baseline: loss 'adam' is not known, did you mean 'adma'"),
         (["--rope", "-1"], "must be a number from 0"),
     ],
 )

@@ -64,7 +64,7 @@ def compare(options: argparse.Namespace) -> int:
     whole, sizes, notes = make_study(task, dataset)
     study = whole if steps is None else replace(whole, seeds=whole.seeds[: steps.start])
     setting, losses = study.setting, study.losses
-    baseline = baseline_of(losses, canonical_losses([options.baseline])[0] if options.baseline else None)
+    baseline = baseline_of(losses, canonical_losses([options.baseline], "--baseline")[0] if options.baseline else None)
     measure = f"test_{dataset.kind.measure}"
     rope = in_unit(options.rope, measure)
     if steps is not None and len(losses) < 2:

@@ -35,8 +35,11 @@ def canonical_loss(text: str) -> str:
     return str(own_loss.parse(text) if own_loss.is_own(text) else parse(text))
 
 
-def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
+def canonical_losses(texts: Sequence[str], option: str = "--loss") -> tuple[str, ...]:
     """The specs in their one spelling.
+
+    Args:
+        option: that they were given with.
 
     Raises:
         BenchError: one is not known, or is given twice.
@@ -46,9 +49,9 @@ def canonical_losses(texts: Sequence[str]) -> tuple[str, ...]:
         try:
             loss = canonical_loss(text)
         except ValueError as error:
-            raise BenchError(f"--loss: {error}") from error
+            raise BenchError(f"{option}: {error}") from error
         if loss in losses:
-            raise BenchError(f"--loss {text}: this loss is given twice")
+            raise BenchError(f"{option} {text}: this loss is given twice")
         losses.append(loss)
     return tuple(losses)
 

@@ -235,6 +235,14 @@ def test_folders_of_other_commands_are_told_apart(
     assert Folder(whole).read(next(iter_cells(whole))).status == DONE
 
 
+@pytest.mark.parametrize("option", ["--metric", "--baseline", "--rope"])
+def test_what_a_searchs_report_cannot_choose_is_refused_and_not_ignored(
+    option: str, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(whole), option, "0"]) == 2
+    assert f"{option}: {whole} holds a search of adma tune" in capsys.readouterr().err
+
+
 def iter_cells(root: Path):  # type: ignore[no-untyped-def]
     from adma.bench.study import Cell
 
