@@ -110,6 +110,33 @@ def test_a_study_that_grew_shows_its_sequence_and_no_fixed_p():
     assert grown.interval[0] < fixed.interval[0] < fixed.interval[1] < grown.interval[1]
 
 
+def test_a_verdict_that_later_seeds_speak_against_says_so_and_not_by_how_much():
+    """Decided at 6 seeds; the ninth collapses, which no verdict takes back: the mean then has the other sign."""
+    base = np.append(BASE, 0.9)
+    gains = exactly(0.02, 0.001)
+    study = {
+        "cce": list(base),
+        "up": list(base + np.append(gains, -0.8)),
+        "same": list(base + np.append(exactly(0.0, 0.0001, 2), -0.5)),
+        "down": list(base - np.append(gains, -0.8)),
+    }
+    results = replace(fakes.results(study), about=GROWN)
+    comparison = summarise(results)
+    assert verdict_lines(comparison) == [
+        (
+            loss,
+            verdict,
+            f"decided at 6 seeds, but the mean over all 9 is {mean} points: the seeds since speak against it",
+        )
+        for loss, verdict, mean in (
+            ("up", "better", "−7.11"),
+            ("same", "equivalent", "−5.56"),
+            ("down", "worse", "+7.11"),
+        )
+    ]
+    assert text(render(results, comparison)).count(" seeds since speak against it") == 6  # in the table, and in words
+
+
 def test_two_seeds_say_what_is_needed():
     lines = verdict_lines(summarise(fakes.results({"cce": [0.9, 0.91], "mse": [0.8, 0.83]})))
     ((loss, word, words),) = lines

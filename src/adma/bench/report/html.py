@@ -232,7 +232,7 @@ def _row(summary: LossSummary, comparison: Comparison) -> _Row:
         done=f"{summary.n}/{len(comparison.seeds)}",
         mean=split_cell(mean_cell(summary.estimate, comparison.metric)),
         difference=split_cell(difference_cell(summary, comparison.metric)),
-        against=column_words(summary),
+        against=column_words(summary, comparison),
         ece=pair_cell(summary, "test_ece", 100, 2),
         nll=pair_cell(summary, "test_nll", 1, 3),
         seconds=number(summary.secondary["seconds"], 1, 1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adma.bench.report.cells import DASH, estimate_cell, is_fraction, p_words
 from adma.bench.statistics import (
@@ -20,6 +20,7 @@ from adma.bench.statistics import (
     percent,
     signed,
 )
+from adma.bench.statistics.comparison import direction
 from adma.bench.statistics.verdicts import FURTHER_CAP
 
 
@@ -84,6 +85,13 @@ def verdict_heading(comparison: Comparison) -> str:
 def sentence(stands: Judgement | Watched, comparison: Comparison) -> str:
     """What a verdict means, after its word."""
     rope = rope_words(comparison)
+    if isinstance(stands, Watched) and _disowned(stands, comparison):
+        mean = estimate_cell(replace(stands.estimate, interval=None), comparison.metric).partition(" [")[0]
+        unit = " points" if is_fraction(comparison.metric) else ""
+        return (
+            f"decided at {stands.decided_at} seeds, but the mean over all {stands.estimate.n} is {mean}{unit}: the "
+            "seeds since speak against it"
+        )
     if stands.verdict in (BETTER, WORSE):
         words = f"by {_size(stands.estimate.mean, comparison.metric)}{_at(stands)}"
         if stands.negligible:
@@ -94,6 +102,18 @@ def sentence(stands: Judgement | Watched, comparison: Comparison) -> str:
     if stands.verdict == EQUIVALENT:
         return f"the difference is shown to be less than {rope}{_at(stands)}"
     return f"{_doubt(stands, comparison)}{_further(stands)}"
+
+
+def _disowned(watched: Watched, comparison: Comparison) -> bool:
+    """Whether all seeds together have a mean that their verdict excludes.
+
+    A verdict stays where seeds are added for other losses. A loss that gains a little and then collapses in one seed is
+    such a case.
+    """
+    gain = direction(comparison.metric) * watched.estimate.mean
+    if watched.verdict == EQUIVALENT:
+        return abs(gain) >= watched.rope
+    return (watched.verdict == BETTER and gain <= 0) or (watched.verdict == WORSE and gain >= 0)
 
 
 def _doubt(stands: Judgement | Watched, comparison: Comparison) -> str:
@@ -208,7 +228,7 @@ def too_few(comparison: Comparison) -> str:
     )
 
 
-def column_words(summary: LossSummary) -> tuple[str, str]:
+def column_words(summary: LossSummary, comparison: Comparison) -> tuple[str, str]:
     """A loss's cell in the page's main table: the verdict, and what it leaves open."""
     stands = summary.stands
     if stands is None:
@@ -216,4 +236,6 @@ def column_words(summary: LossSummary) -> tuple[str, str]:
     if stands.verdict == UNDECIDED:
         cell = _further_cell(stands)
         return UNDECIDED, "" if cell == "unknown" else f"{cell} more"
+    if isinstance(stands, Watched) and _disowned(stands, comparison):
+        return stands.verdict, "seeds since speak against it"
     return stands.verdict, "of no account" if stands.negligible else ""
