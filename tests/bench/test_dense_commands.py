@@ -153,6 +153,7 @@ def test_tune_chooses_by_mean_overlap(place: Path) -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "Chosen by the mean validation mean IoU" in run.stdout
+    assert "chosen by the mean validation mean IoU over the seeds" in run.stdout  # before it begins
     assert "mean test mean IoU" in run.stdout
     with (place / "search/trials.csv").open() as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
@@ -165,13 +166,17 @@ def test_tune_chooses_by_mean_overlap(place: Path) -> None:
 def test_a_study_document_compares_by_mean_overlap(place: Path) -> None:
     (place / "study.yaml").write_text(
         "title: Squares\ndata: [./squares.npz]\nlosses: [cce, mae]\nseeds: 2\nepochs: 1\nbatch_size: 8\n"
-        'model: "unet:depth=1,width=4"\n'
+        'model: "unet:depth=1,width=4"\nvariants:\n  fast: {}\n  slow: {lr: 1.0e-4}\n'
     )
     run = adma("run", "study.yaml", "--out", "study", cwd=place)
     assert run.returncode == 0, run.stderr
+    assert "Mean IoU under the variant minus that under" in " ".join(run.stdout.split())
+    captions = "".join(p.read_text() for kind in ("tex", "html") for p in (place / "study").glob(f"*.{kind}"))
+    assert captions.count("Mean IoU in per cent") == 2
+    assert "Accuracy" not in captions
     runs = next((place / "study").glob("*-runs.csv")).read_text().splitlines()
     rows = list(csv.DictReader(line for line in runs if not line.startswith("#")))
-    assert len(rows) == 4
+    assert len(rows) == 8
     assert all(float(row["test_mean_iou"]) > 0 for row in rows)
     assert "test mean IoU" in next((place / "study").glob("*.html")).read_text(encoding="utf-8")
 

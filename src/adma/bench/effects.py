@@ -23,9 +23,12 @@ def role_of(loss: str) -> str:
     return name if name in ROLES else loss
 
 
-def finals(results: Results) -> dict[str, dict[int, float]]:
-    """Role -> seed -> what the study compares by, after the last epoch; a second Adma of a study goes by its spec."""
-    metric = f"test_{results.measure}"
+def finals(results: Results, metric: str | None = None) -> dict[str, dict[int, float]]:
+    """Role -> seed -> a measure after the last epoch, by default what the study compares by.
+
+    A second Adma of a study goes by its spec.
+    """
+    metric = f"test_{results.measure}" if metric is None else metric
     found: dict[str, dict[int, float]] = {}
     for loss in results.study.losses:
         role = role_of(loss)
@@ -35,13 +38,19 @@ def finals(results: Results) -> dict[str, dict[int, float]]:
     return found
 
 
-def effects(entries: Sequence[Entry], all_results: Mapping[str, Results]) -> tuple[Effect, ...]:
-    """Every variant against the first of its data set: each loss, and Adma's lead over cross-entropy."""
+def effects(
+    entries: Sequence[Entry], all_results: Mapping[str, Results], metric: str | None = None
+) -> tuple[Effect, ...]:
+    """Every variant against the first of its data set: each loss, and Adma's lead over cross-entropy.
+
+    Args:
+        metric: that the document compares by; by default each study's own.
+    """
     found = []
     for data in dict.fromkeys(e.data for e in entries):
         of = [e for e in entries if e.data == data and e.name in all_results]
         for other in of[1:]:
-            here, base = finals(all_results[other.name]), finals(all_results[of[0].name])
+            here, base = (finals(all_results[e.name], metric) for e in (other, of[0]))
             rows = {role: (here[role], base[role]) for role in here if role in base}
             if {"adma", "cce"} <= set(rows):
                 rows["adma minus cce"] = tuple(_lead(values) for values in (here, base))  # type: ignore[assignment]

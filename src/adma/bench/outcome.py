@@ -221,7 +221,7 @@ def build(outcome: Outcome, all_results: Mapping[str, Results], rows: Sequence[R
         date=outcome.about["created"][:10],
         notes=tuple(_notes(outcome)),
         protocol_costs=costs,
-        effects=effects(entries, chosen),
+        effects=effects(entries, chosen, outcome.measure),
         claims=claims(outcome.name, entries, all_results) if published else (),
         over=(of_printed(table), of_ours(rows, table)) if table and outcome.about.get("stats") else (),
         measure=outcome.measure,

@@ -31,6 +31,7 @@ from adma.bench.models import check_model
 from adma.bench.prepare import SETTING_OPTIONS, describe, make_study
 from adma.bench.progress import Display, display
 from adma.bench.remote_lease import RemoteLeases
+from adma.bench.report.cells import measure_name
 from adma.bench.report.tune_csv import trials_csv
 from adma.bench.report.tune_html import write_tune_report
 from adma.bench.report.tune_tables import search_table, words
@@ -279,8 +280,8 @@ def _plan(ready: _Search, data: str, sizes: Mapping[str, int], at_a_time: str, p
             counted = f"nothing to search, so 1 trial: {n} seeds x {epochs} epochs = {n * epochs:,} epochs"
         lines.append(f"{space.template.name}: {counted}{' over ' + ranges if ranges else ''}")
     lines.append(
-        f"chosen by the mean validation accuracy over the seeds, a diverged run counting as 0; then the winner of each "
-        f"loss with {len(ready.final_seeds)} fresh seeds, and test"
+        f"chosen by the mean validation {measure_name(measure_of(ready.about))} over the seeds, a diverged run "
+        f"counting as 0; then the winner of each loss with {len(ready.final_seeds)} fresh seeds, and test"
     )
     return "\n".join(lines)
 

@@ -107,7 +107,7 @@ class Effect:
 
     data: the data set's title; variant, base: as the study calls them, "" for the entry without a variant.
     loss: a role or a spec; or a difference of two, such as "adma minus cce": what becomes of a lead.
-    estimate: accuracy under `variant` minus under `base`, paired by seed, a fraction.
+    estimate: the replay's measure under `variant` minus under `base`, paired by seed, a fraction.
     """
 
     data: str

@@ -75,7 +75,7 @@ def replay_csv(replay: Replay) -> str:
 def effects_csv(replay: Replay) -> str:
     """One line an effect (EFFECT_COLUMNS) below the same lines as in `replay_csv`.
 
-    `change`, its interval and sd are points of accuracy under `variant` minus under `base`, paired by seed.
+    `change`, its interval and sd are points of the replay's measure under `variant` minus under `base`, paired by seed.
     """
     return csv_text(_head(replay), EFFECT_COLUMNS, [_effect_values(replay, effect) for effect in replay.effects])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from adma.bench.report.replay import Replay, ReplayRow
 from adma.bench.report.replay_words import (
     half_width,
+    measure_title,
     measure_words,
     printed_words,
     role_title,
@@ -51,7 +52,7 @@ def replay_latex(replay: Replay) -> str:
     caption = [
         f"{'Replay of ' if replay.printed else ''}{replay.title}.",  # LaTeX puts "Table 7: " before it
         replay.caption,
-        f"Accuracy in per cent, ours ± half the {percent(replay.level)} interval over seeds"
+        f"{measure_title(replay)} in per cent, ours ± half the {percent(replay.level)} interval over seeds"
         + ("; below it, in parentheses, the printed number." if replay.printed else "."),
         "Bold: our highest mean of the row." if any(row.best for row in replay.rows) else "",
         scale_words(replay),

@@ -15,6 +15,7 @@ from adma.bench.report.replay_words import (
     count_words,
     effect_title,
     interval_words,
+    measure_title,
     measure_words,
     ours_words,
     points_words,
@@ -124,7 +125,7 @@ def _caption(replay: Replay) -> Text:
 
 
 def effect_table(replay: Replay) -> Table | None:
-    """A line a loss of every variant: by how many points its accuracy changes against the base, seed by seed.
+    """A line a loss of every variant: by how many points its measure changes against the base, seed by seed.
 
     Fits a terminal of 100 columns. None where the study has no variants.
     """
@@ -154,7 +155,7 @@ def effect_table(replay: Replay) -> Table | None:
             Text(str(effect.estimate.n)),
         )
     table.caption = (
-        f"Accuracy under the variant minus accuracy under what it stands against, seed by seed, in points ± half a "
-        f"{level} interval; n: the seeds that both have. “A minus B”: what becomes of A's lead over B."
+        f"{measure_title(replay)} under the variant minus that under what it stands against, seed by seed, in points ± "
+        f"half a {level} interval; n: the seeds that both have. “A minus B”: what becomes of A's lead over B."
     )
     return table

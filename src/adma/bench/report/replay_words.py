@@ -6,7 +6,7 @@ import math
 import warnings
 
 from adma.bench.printed import ROLE_TITLES
-from adma.bench.report.cells import metric_name, number
+from adma.bench.report.cells import measure_name, metric_name, number
 from adma.bench.report.replay import NOT_RUN, Effect, Replay, ReplayCell, ReplayRow
 from adma.bench.statistics import Estimate, percent, signed
 
@@ -41,6 +41,12 @@ def measure_words(replay: Replay) -> str:
     )
     protocol = protocol_words(replay)
     return " ".join(filter(None, [words, protocol and f"{protocol.capitalize()}.", replay.protocol_words]))
+
+
+def measure_title(replay: Replay) -> str:
+    """What is compared, at the beginning of a sentence: `Accuracy`, `Mean IoU`."""
+    name = measure_name(replay.measure.partition("_")[2])
+    return name[0].upper() + name[1:]
 
 
 def trouble_lines(replay: Replay) -> list[tuple[str, str]]:
