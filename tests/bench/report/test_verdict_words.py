@@ -85,6 +85,21 @@ def test_the_page_holds_the_numbers_behind_the_verdicts():
         assert cell[0] in page
 
 
+def test_the_page_says_which_interval_a_verdict_rests_on():
+    """With several losses one may be undecided though the interval of the comparison, at 95%, excludes 0."""
+    x = exactly(0.0, 1.0)
+    study = {"cce": list(BASE), "up": list(BASE + 0.006 + 0.006 * x)}
+    others = {f"o{i}": list(BASE + exactly(0.0, 0.01, i)) for i in range(2, 6)}
+    results = fakes.results({**study, **others})
+    comparison = summarise(results)
+    up = next(s for s in comparison.losses if s.loss == "up")
+    assert up.to_baseline.estimate.interval[0] > 0 > up.judgement.estimate.interval[0]
+    assert up.judgement.verdict == "undecided"
+    page = text(render(results, comparison))
+    assert "excludes 0 at the level that Holm's correction leaves to the loss" in page
+    assert "wider than the comparison's 95% one" in page
+
+
 def test_the_verdict_column_says_how_many_more():
     results = fakes.results(STUDY)
     page = text(render(results, summarise(results)))
