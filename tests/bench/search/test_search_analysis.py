@@ -75,6 +75,17 @@ def test_the_band_of_the_curve_holds_the_true_profile() -> None:
     assert found.noise == pytest.approx(0.002 / math.sqrt(3), rel=0.3)
 
 
+def test_a_point_that_was_proposed_again_makes_nothing_surer() -> None:
+    """Its trainings are those of the first time, taken from the store: no second measurement."""
+    some = trials(20, 0.004)
+    again = [*some, *(replace(t, index=20 + t.index) for t in some), replace(some[0], values={0: 0.5}, state=PRUNED)]
+    once, twice = found_curve(some), found_curve(again)
+    assert np.array_equal(once.lower, twice.lower)
+    assert once.plateau == twice.plateau
+    assert importance(again, RANGES) == importance(some, RANGES)
+    assert curve(some[:3] * 2, RANGES, "a") == Unknown("3 measured points; the curve needs at least 6")
+
+
 def test_where_the_parameter_does_not_matter_nothing_is_determined() -> None:
     p = found_curve(trials(30, 0.004, steep_a=0.0)).plateau
     assert not p.determined
@@ -103,7 +114,7 @@ def test_trials_that_diverged_and_pruned_ones_do_not_bend_the_top() -> None:
 
 def test_too_few_trials_give_no_curve_and_equal_ones_neither() -> None:
     few = curve(trials(5, 0.001), RANGES, "a")
-    assert few == Unknown("5 measured trials; the curve needs at least 6")
+    assert few == Unknown("5 measured points; the curve needs at least 6")
     same = [replace(t, values={0: 0.5, 1: 0.5, 2: 0.5}) for t in trials(8, 0.0)]
     assert curve(same, RANGES, "a") == Unknown("all trials have the same accuracy")
 
@@ -138,7 +149,7 @@ def test_importance_says_which_parameter_matters_and_nothing_of_few_trials() -> 
     assert shares["lr"].share > 0.8
     few = importance(trials(9, 1e-3), RANGES)
     assert isinstance(few, Unknown)
-    assert "9 measured trials" in few.reason
+    assert "9 measured points" in few.reason
 
 
 def test_selection_bias_has_welchs_interval() -> None:

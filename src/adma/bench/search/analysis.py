@@ -122,7 +122,7 @@ def curve(
     used = _measured(trials)
     fewest = 2 * len(ranges) + 2
     if len(used) < fewest:
-        return Unknown(f"{len(used)} measured trials; the curve needs at least {fewest}")
+        return Unknown(f"{len(used)} measured points; the curve needs at least {fewest}")
     x = np.array([[place(ranges[key], t.params[key]) for key in ranges] for t in used])
     y, errors = _adjusted(used)
     if np.ptp(y) == 0:
@@ -160,7 +160,16 @@ def curve(
 
 
 def _measured(trials: Sequence[Trial]) -> list[Trial]:
-    return [t for t in trials if t.state in (COMPLETE, PRUNED) and t.values]
+    """Every point once, by the trial with most of its seeds.
+
+    A whole number is often proposed again: that trial is made of the same trainings, and tells nothing new.
+    """
+    found: dict[tuple[tuple[str, float], ...], Trial] = {}
+    for t in trials:
+        point = tuple(sorted(t.params.items()))
+        if t.state in (COMPLETE, PRUNED) and len(t.values) > (len(found[point].values) if point in found else 0):
+            found[point] = t
+    return list(found.values())
 
 
 def _plateau(values: np.ndarray, profiles: np.ndarray, rope: float) -> Plateau:
@@ -250,7 +259,7 @@ def importance(trials: Sequence[Trial], ranges: Mapping[str, Range], *, seed: in
     if len(ranges) < 2:
         return Unknown("one parameter is searched, so there is nothing to weigh it against")
     if len(used) < _FEWEST_FOR_IMPORTANCE:
-        return Unknown(f"{len(used)} measured trials; fewer than {_FEWEST_FOR_IMPORTANCE} say too little")
+        return Unknown(f"{len(used)} measured points; fewer than {_FEWEST_FOR_IMPORTANCE} say too little")
     complete = [
         replace(t, state=COMPLETE, values={0: float(value)}) for t, value in zip(used, _adjusted(used)[0], strict=True)
     ]
