@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from adma_command import ADMA, adma
 
+from adma.bench.export import FORMATS, tables_of
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases
 from adma.bench.owner import Owner
@@ -107,6 +108,37 @@ def test_tables_for_other_programs(folder: Folder) -> None:
         assert found["traces"].num_rows == 6
         assert found["traces"]["parameter"].to_pylist() == ["a"] * 6
         assert str(folder.root / "export" / f"traces.{kind}") in run.stdout.replace("\n", "")
+
+
+def test_a_failed_cell_that_stands_first_takes_no_column_from_the_others(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    folder.open(STUDY, about={})
+    failed, done = STUDY.cells()[:2]
+    folder.write(CellResult(failed, FAILED, "no memory"))
+    folder.write(CellResult(done, DONE, "", 1.0, {name: np.array([0.25, 0.5]) for name in COLUMNS}))
+    cells = tables_of(folder.root)["cells"]
+    assert cells["last_test_accuracy"].to_pylist() == [None, 0.5]
+    assert [name for name in cells.column_names if name.startswith("last_")] == [f"last_{name}" for name in COLUMNS]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_tables_of_a_folder_in_which_nothing_has_run_have_their_columns(kind: str, tmp_path: Path) -> None:
+    if kind == "duckdb":
+        duckdb = pytest.importorskip("duckdb")
+    folder = Folder(tmp_path / "out")
+    folder.open(STUDY, about={})
+    run = adma("export", folder.root, "--format", kind)
+    assert run.returncode == 0, run.stderr
+    out = folder.root / "export"
+    if kind == "csv":
+        found = (out / "cells.csv").read_text()
+    elif kind == "parquet":
+        found = str(pq.read_table(out / "cells.parquet").schema)
+    else:
+        with duckdb.connect(str(out / "adma.duckdb"), read_only=True) as database:
+            found = str(database.execute("describe cells").fetchall())
+    assert "loss" in found
+    assert "last_test_accuracy" in found
 
 
 def test_a_database_for_other_programs(folder: Folder, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from adma.bench.index import Index
 from adma.bench.mirror import folder_at
 from adma.bench.result import COLUMNS, MISSING, CellResult
 from adma.bench.status import look
+from adma.bench.study import Cell, Setting
 from adma.bench.whole import write_whole
 
 FORMATS = ("csv", "parquet", "duckdb")
@@ -65,14 +66,21 @@ def tables_of(where: Root) -> dict[str, pa.Table]:
     return {"cells": _cells(results), "epochs": _epochs(results), "traces": _traces(results)}
 
 
-def _cells(results: Iterable[CellResult]) -> pa.Table:
-    rows = []
-    for r in results:
-        last = {name: float(values[-1]) for name, values in r.epochs.items() if len(values)}
-        about = {"key": r.cell.key, "status": r.status, "reason": r.reason, "run_seconds": r.seconds}
-        weights = {"weights": r.env.get("weights"), "device": r.env.get("device"), "threads": r.env.get("threads")}
-        rows.append({**about, **r.cell.config(), **weights, **{f"last_{k}": v for k, v in last.items()}})
-    return pa.Table.from_pylist(rows)
+def _cells(results: Sequence[CellResult]) -> pa.Table:
+    """The columns are the same whatever has run: a cell without epochs may be the first one, or there is no cell."""
+    rows = [_about(r) for r in results] or [_about(CellResult(Cell(Setting("", ""), "", 0), MISSING))]
+    table = pa.Table.from_pylist(rows).slice(0, len(results))
+    for name in COLUMNS:
+        values = [r.epochs.get(name, np.empty(0)) for r in results]
+        last = [float(v[-1]) if len(v) else None for v in values]
+        table = table.append_column(f"last_{name}", pa.array(last, pa.float64()))
+    return table
+
+
+def _about(r: CellResult) -> dict[str, Any]:
+    about = {"key": r.cell.key, "status": r.status, "reason": r.reason, "run_seconds": r.seconds}
+    weights = {"weights": r.env.get("weights"), "device": r.env.get("device"), "threads": r.env.get("threads")}
+    return {**about, **r.cell.config(), **weights}
 
 
 def _epochs(results: Iterable[CellResult]) -> pa.Table:
