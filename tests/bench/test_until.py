@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,7 +20,7 @@ from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.progress import Counter
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
-from adma.bench.run import Conduct
+from adma.bench.run import DEFAULT, Conduct, OutOfTimeError
 from adma.bench.statistics import BETTER, EQUIVALENT, UNDECIDED, WORSE, summarise, watch
 from adma.bench.study import Setting, Study
 from adma.bench.until import Look, Steps, run_until_decided
@@ -69,13 +70,13 @@ def drawn(means: dict[str, float], spread: float = 0.004) -> Callable:
 
 
 def go(
-    root: Path, engine: Instant, steps: Steps, losses=LOSSES, rope: float | None = None
+    root: Path, engine: Instant, steps: Steps, losses=LOSSES, rope: float | None = None, conduct: Conduct = DEFAULT
 ) -> tuple[Folder, list[Look]]:
     store, looks = Folder(root), []
     study = Study(Setting("d", "h"), losses, tuple(range(steps.max_seeds)))
     run_until_decided(
         study, steps, store, engine, about={"until_decided": asdict(steps)}, baseline="cce", rope=rope,
-        display=Quiet, conduct=Conduct(), looked=looks.append,
+        display=Quiet, conduct=conduct, looked=looks.append,
     )  # fmt: skip
     return store, looks
 
@@ -137,6 +138,36 @@ def test_the_same_call_goes_on_after_a_kill_and_looks_the_same(tmp_path: Path) -
     go(tmp_path / "o", third, steps)
     assert third.ran == []
     assert store.study().seeds == Folder(tmp_path / "whole").study().seeds
+
+
+class Slow(Instant):
+    """A cell takes a minute of a clock of its own; what is asked to stop begins no more."""
+
+    def __init__(self, accuracy: Callable, clock: list[float]) -> None:
+        super().__init__(accuracy)
+        self.clock, self.stopping = clock, False
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def run(self, cells):
+        for event in super().run(cells):
+            if self.stopping:
+                return
+            self.clock[0] += 60.0 * isinstance(event, Finished)
+            yield event
+
+
+@pytest.mark.parametrize(("minutes", "cells"), [(9.5, 10), (9.0, 9)])  # in the second look; between it and the first
+def test_the_time_of_the_budget_is_for_all_looks_together(
+    minutes: float, cells: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    engine = Slow(drawn(dict.fromkeys(LOSSES, 0.0), spread=0.02), clock)
+    with pytest.raises(OutOfTimeError):
+        go(tmp_path / "o", engine, Steps(3, 1, 12), conduct=Conduct(seconds=60 * minutes))
+    assert sum(result.status == DONE for result in Folder(tmp_path / "o").results().cells) == cells
 
 
 def test_a_loss_that_always_diverges_is_named_and_not_waited_for(tmp_path: Path) -> None:

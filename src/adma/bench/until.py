@@ -8,6 +8,7 @@ best could not be held against all others. A loss that has no finished run in co
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from adma.bench.folder import Folder
 from adma.bench.progress import Display
 from adma.bench.report.cells import estimate_cell
 from adma.bench.result import FAILED
-from adma.bench.run import Conduct, run_cells
+from adma.bench.run import Conduct, OutOfTimeError, run_cells
 from adma.bench.statistics import MIN_SEEDS, Comparison, summarise
 from adma.bench.study import Study
 from adma.bench.supply import missing
@@ -100,22 +101,36 @@ def run_until_decided(
     Args:
         study: with all `max_seeds` seeds; each look takes the first so many of them.
         display: makes what shows the runs of one step.
-        conduct: of each step.
+        conduct: of all steps together.
         looked: is told of every look.
+
+    Raises:
+        KeyboardInterrupt, OutOfTimeError: as `run_cells`.
     """
+    started = time.monotonic()
     failed: set[str] = set()  # in this call: the next call tries them again, not the next look
     for number, count in enumerate(steps.counts(), start=1):
         grown = replace(study, seeds=study.seeds[:count])
         store.open(grown, about=about, grows=True)
         cells = [cell for cell in grown.cells() if cell.key not in failed]
         if missing(cells, store):
-            run_cells(cells, store, engine, display(), conduct)
+            run_cells(cells, store, engine, display(), _rest(conduct, started))
         results = store.results_of(grown, about)
         failed |= {c.cell.key for c in results.cells if c.status == FAILED}
         look = _look(number, summarise(results, baseline=baseline, rope=rope))
         looked(look)
         if not look.waiting:
             return
+
+
+def _rest(conduct: Conduct, started: float) -> Conduct:
+    """What is left of a conduct's time, which is for all steps."""
+    if conduct.seconds is None:
+        return conduct
+    seconds = conduct.seconds - (time.monotonic() - started)
+    if seconds <= 0:
+        raise OutOfTimeError
+    return replace(conduct, seconds=seconds)
 
 
 def _look(number: int, comparison: Comparison) -> Look:
