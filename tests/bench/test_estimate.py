@@ -112,6 +112,30 @@ def test_another_failure_is_told_without_advice_on_memory(monkeypatch: pytest.Mo
     assert said.endswith("failed: mat1 and mat2 shapes cannot be multiplied")
 
 
+@pytest.mark.parametrize("error", [ValueError("at most 8 rows"), KeyError("x"), AssertionError()])
+def test_whatever_a_network_of_the_users_raises_is_told(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    said = failing(monkeypatch, error)
+    assert f"failed: {type(error).__name__}: {error} (test_estimate.py:" in said
+
+
+def test_a_network_that_cannot_take_a_batch_fails_its_cells_and_not_the_command(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few_rows.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self, in_channels, num_classes):\n"
+        "        super().__init__()\n        self.last = torch.nn.Linear(64, num_classes)\n\n"
+        "    def forward(self, x):\n        if len(x) > 8:\n            raise ValueError('at most 8 rows')\n"
+        "        return self.last(x.flatten(1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["compare", *SHORT, "--model", "few_rows:Net", "--loss", "cce", "--seeds", "1", "--out"]
+    assert main([*command, str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    assert "no estimate: a trial step of few_rows:Net with cce" in said.out
+    assert "ValueError: at most 8 rows (few_rows.py:" in said.out + said.err
+
+
 # -- in words ----------------------------------------------------------------------------------------------------
 
 

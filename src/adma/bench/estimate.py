@@ -14,7 +14,7 @@ from torch import Tensor
 from adma.bench.data import augment
 from adma.bench.data.dataset import PLAIN, Kind
 from adma.bench.engines import processes
-from adma.bench.engines.troubles import out_of_memory
+from adma.bench.engines.troubles import out_of_memory, words
 from adma.bench.errors import BenchError
 from adma.bench.measuring import EVAL_BATCH
 from adma.bench.models import build_model, parameter_groups
@@ -126,7 +126,7 @@ def time_here(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return _measure(setting, loss, sizes, sample_shape, num_classes, device, kind)
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # a network or a loss of the user's may raise anything; it is no reason not to begin
         raise BenchError(
             f"a trial step of {setting.model} with {loss} in batches of {min(setting.batch_size, sizes['train'])} "
             f"samples of shape {sample_shape} on {device} failed: {_in_words(error)}"
@@ -216,9 +216,11 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _in_words(error: RuntimeError | MemoryError) -> str:
+def _in_words(error: Exception) -> str:
     """The error's first line, and what helps where memory ran out."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not isinstance(error, (RuntimeError, MemoryError, BenchError)):
+        reason = words(error).splitlines()[0]  # a KeyError's text alone says nothing
     if not out_of_memory(error):
         return reason
     return f"out of memory ({reason}); try a smaller --batch-size, --image-size or --model (or so in the study's file)"
