@@ -91,7 +91,7 @@ class Store:
             BenchError: the folder cannot be written; `DiskFullError`: there is no room.
         """
         with explained(self.root):
-            part = Path(tempfile.mkdtemp(prefix=_part_prefix(result.cell), dir=self.cells_dir))
+            part = Path(tempfile.mkdtemp(prefix=signed(f".part-{result.cell.key}"), dir=self.cells_dir))
             try:
                 files = {
                     "config.json": _json(result.cell.config()),
@@ -123,7 +123,7 @@ class Store:
                     raise
             if self.read(cell).status in (DONE, DIVERGED):
                 return False
-            aside = Path(tempfile.mkdtemp(prefix=_part_prefix(cell), dir=self.cells_dir))
+            aside = Path(tempfile.mkdtemp(prefix=signed(f".part-{cell.key}"), dir=self.cells_dir))
             try:
                 os.rename(target, aside)  # takes the place of the empty folder
             except FileNotFoundError:
@@ -200,18 +200,24 @@ def _read(cell: Cell, folder: Path) -> CellResult:
     )  # fmt: skip
 
 
-def _part_prefix(cell: Cell) -> str:
+def signed(name: str) -> str:
+    """The beginning of a name that says which process makes what bears it."""
     mine = owner.me()
-    return f".part-{cell.key}~{mine.host}~{mine.pid}~{mine.started}~"
+    return f"{name}~{mine.host}~{mine.pid}~{mine.started}~"
+
+
+def signer(name: str) -> owner.Owner | None:
+    """The process that a `signed` name speaks of; None for another name."""
+    pieces = name.split("~")
+    return owner.Owner(pieces[1], int(pieces[2]), pieces[3]) if len(pieces) == 5 and pieces[2].isdigit() else None
 
 
 def _abandoned(part: Path) -> bool:
     """Whether nobody will finish a half-made folder: its process has ended, or it is a day old."""
-    pieces = part.name.split("~")
-    if len(pieces) == 5 and pieces[2].isdigit():
-        alive = owner.Owner(pieces[1], int(pieces[2]), pieces[3]).alive
-        if alive is not None:
-            return not alive
+    maker = signer(part.name)
+    alive = None if maker is None else maker.alive
+    if alive is not None:
+        return not alive
     try:
         return time.time() - part.stat().st_mtime > _OLD
     except FileNotFoundError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import hanging
 import numpy as np
 import pytest
 
+from adma.bench import owner
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped
@@ -168,6 +171,25 @@ def test_a_job_that_is_lost_comes_again_while_it_gets_further(
     assert result.status == FAILED
     assert "job 7 ended without a result (NODE_FAIL): the node is gone; 3 times at the same place" in result.reason
     assert len(result.env["faults"]) == tries - 1
+
+
+def test_a_command_that_ends_leaves_other_commands_their_data(tmp_path: Path) -> None:
+    """Jobs of theirs wait in the queue, and have yet to read them; those of a killed command are nobody's any more."""
+    (tmp_path / "slurm").mkdir()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
+        host, started = owner.me().host, owner._started(living.pid)
+        theirs = tmp_path / "slurm" / f"data-0123~{host}~{living.pid}~{started}~.npz"
+        dead = tmp_path / "slurm" / f"data-0123~{host}~{living.pid}~of an earlier process~.npz"
+        elsewhere = tmp_path / "slurm" / "data-0123~node-7~4321~x~.npz"
+        for path in (theirs, dead, elsewhere):
+            path.write_bytes(b"arrays")
+            os.utime(path, (0, 0))  # a queue may be long
+        engine = SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE)
+        mine = engine._data_of(cell(0))
+        assert mine.exists()
+        assert list(engine.run([])) == []
+        assert [path.exists() for path in (mine, dead, theirs, elsewhere)] == [False, False, True, True]
+        living.communicate(b"\n")
 
 
 @pytest.mark.parametrize("grouped", [False, True])

@@ -1,6 +1,6 @@
 """Jobs of a Slurm cluster, by submitit: each cell is a job, in a folder that all nodes share.
 
-    DIR/slurm/data-FINGERPRINT.npz   a data set, read by the jobs; gone in the end
+    DIR/slurm/data-FINGERPRINT~...   a data set, read by the jobs of one command; gone in its end
     DIR/slurm/KEY-ATTEMPT.log        what a job says, a line of JSON a word
     DIR/slurm/KEY-ATTEMPT.stop       there: the job is to stop
     DIR/slurm/KEY-ATTEMPT.stack      where a job was that hung so that it could not say it
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from adma.bench import owner
 from adma.bench.data import Dataset
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.order import Line, Order, Token, carry_out, versions, warn_if_blind
@@ -32,6 +33,7 @@ from adma.bench.engines.troubles import with_faults, words
 from adma.bench.engines.work import HANG_SECONDS, Worker
 from adma.bench.errors import BenchError
 from adma.bench.result import FAILED, CellResult
+from adma.bench.store import signed, signer
 from adma.bench.study import Cell
 from adma.bench.whole import write_whole
 
@@ -162,7 +164,8 @@ class SlurmEngine:
         self._sent.append(_Sent(cell, attempt, job, log, reached=past.reached))
 
     def _data_of(self, cell: Cell) -> Path:
-        path = self._folder / f"data-{cell.setting.data_hash}.npz"
+        # a command's own, as another one that ends must not take it from jobs that wait in the queue
+        path = self._folder / f"{signed(f'data-{cell.setting.data_hash}')}.npz"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             write_dataset(path, self._load(cell))
@@ -253,9 +256,11 @@ class SlurmEngine:
             yield Finished(with_faults(CellResult(sent.cell, FAILED, reason), past.faults[:-1]))
 
     def _tidy(self) -> None:
-        """Remove what the jobs read."""
+        """Remove what the jobs read, and what those of commands of this machine read that were killed."""
         for path in self._folder.glob("data-*.npz"):
-            path.unlink(missing_ok=True)
+            reader = signer(path.name)
+            if reader is not None and (reader == owner.me() or reader.alive is False):
+                path.unlink(missing_ok=True)
         for folder in (self._folder / "%j", self._folder):  # submitit makes the first one, and never uses it
             with suppress(OSError):
                 folder.rmdir()
