@@ -128,6 +128,39 @@ def test_what_is_no_piece_is_made_again_from_the_folders(
     assert len(reads) == 1
 
 
+def test_a_piece_that_is_not_as_it_was_written_is_made_again(folder: Folder) -> None:
+    """Whichever byte of it a disk has lost: no number comes out wrong, and nothing fails."""
+    cells = STUDY.cells()
+    before = Index(folder).read(cells)
+    (path,) = pieces(folder)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        for other in pieces(folder):
+            other.unlink()
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        assert set(Index(folder).cells()) >= set(cells[:9]), at
+        assert all(same(one, other) for one, other in zip(Index(folder).read(cells), before, strict=True)), at
+        known = Index(folder).known(cells, checked=True)
+        assert [known[r.cell.key].status for r in before] == [r.status for r in before], at
+
+
+def test_a_damaged_piece_is_no_hindrance_where_pieces_are_merged(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces_module, "_MOST", 1)
+    cells = STUDY.cells()
+    Index(folder).read(cells)
+    (path,) = pieces(folder)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40] + bytes(200) + whole[240:])
+    index = Index(folder)
+    for number, cell in enumerate(Cell(STUDY.setting, "mse", seed) for seed in range(3)):
+        folder.write(result(cell, number))
+        index.add(result(cell, number))
+    assert path not in pieces(folder)
+    assert [r.status for r in Index(folder).read(cells)][:9] == [DONE] * 8 + [DIVERGED]
+
+
 def test_without_its_folder_the_index_is_made_again(folder: Folder, reads: list[str]) -> None:
     cells = STUDY.cells()
     before = Index(folder).read(cells)

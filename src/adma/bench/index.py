@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from adma.bench.errors import BenchError
-from adma.bench.pieces import Pieces, add
+from adma.bench.pieces import Pieces, add, reading
 from adma.bench.result import FAILED, MISSING, CellResult
 from adma.bench.store import Store
 from adma.bench.study import Cell, Setting
@@ -59,10 +59,11 @@ class Index:
                 changed in its place is then read again, and found out by its checksum.
         """
         found: dict[str, Known] = {}
-        with Pieces(self._folder) as pieces:
-            where = pieces.where
-            folders, status, reason, seconds = (pieces.column(name) for name in _STATUS)
-            files = pieces.column("files") if checked else []
+
+        def columns(pieces: Pieces) -> tuple[dict[str, int], list[list[Any]]]:
+            return pieces.where, [pieces.column(name) for name in (*_STATUS, *(("files",) if checked else ()))]
+
+        where, (folders, status, reason, seconds, *files) = reading(self._folder, columns)
         for cell in cells:
             key = cell.key
             touched = self._touched(key)
@@ -70,7 +71,8 @@ class Index:
                 found[key] = _MISSING
                 continue
             row = where.get(key)
-            if row is not None and folders[row] == touched and (not checked or files[row] == _state(self._cells + key)):
+            as_it_was = row is not None and folders[row] == touched
+            if row is not None and as_it_was and (not files or files[0][row] == _state(self._cells + key)):
                 found[key] = Known(status[row], reason[row], seconds[row])
                 continue
             result = self._read(cell, touched)
@@ -81,13 +83,15 @@ class Index:
     def read(self, cells: Sequence[Cell]) -> list[CellResult]:
         """All that is known of the cells, in their order."""
         touched = [self._touched(cell.key) for cell in cells]
-        with Pieces(self._folder) as pieces:
+        names = (*_STATUS, "env", "epochs", "trace")
+
+        def true_rows(pieces: Pieces) -> tuple[list[bool], dict[str, list[Any]]]:
             folders = pieces.column("folder")
             rows = [pieces.where.get(cell.key, -1) for cell in cells]
             true = [row >= 0 and folders[row] == now for row, now in zip(rows, touched, strict=True)]
-            names = (*_STATUS, "env", "epochs", "trace")
-            chosen = [row for row, is_true in zip(rows, true, strict=True) if is_true]
-            columns = pieces.rows(chosen, names)
+            return true, pieces.rows([row for row, is_true in zip(rows, true, strict=True) if is_true], names)
+
+        true, columns = reading(self._folder, true_rows)
         indexed = zip(*(columns[name] for name in names), strict=True)
         found = []
         for cell, now, is_true in zip(cells, touched, true, strict=True):
@@ -107,9 +111,11 @@ class Index:
             keys = sorted(name for name in os.listdir(self._cells) if not name.startswith("."))
         except OSError:
             return []
-        with Pieces(self._folder) as pieces:
-            where = pieces.where
-            settings, losses, seeds = (pieces.column(name) for name in ("setting", "loss", "seed"))
+
+        def columns(pieces: Pieces) -> tuple[dict[str, int], list[list[Any]]]:
+            return pieces.where, [pieces.column(name) for name in ("setting", "loss", "seed")]
+
+        where, (settings, losses, seeds) = reading(self._folder, columns)
         found = []
         for key in keys:
             row = where.get(key)

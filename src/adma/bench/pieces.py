@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,33 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("trace", pa.binary()),
 ]
 _SCHEMA = pa.schema(_FIELDS, metadata={b"adma_index": _VERSION})
+_HOW: Any = {"compression": "zstd", "use_dictionary": _REPEATED, "write_statistics": False, "write_page_checksum": True}
+_Read = TypeVar("_Read")
+
+
+class DamagedError(Exception):
+    """A piece does not hold what was written into it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def reading(folder: Path, use: Callable[[Pieces], _Read]) -> _Read:
+    """What `use` makes of the pieces of an index; once more without those that it finds damaged, which are removed.
+
+    Args:
+        folder: DIR/index.
+    """
+    damaged: set[Path] = set()
+    while True:
+        try:
+            with Pieces(folder, without=damaged) as pieces:
+                return use(pieces)
+        except DamagedError as error:
+            damaged.add(error.path)
+            with suppress(OSError):  # it can only be read there
+                error.path.unlink()
 
 
 class Pieces:
@@ -54,12 +81,15 @@ class Pieces:
 
     Args:
         folder: DIR/index.
+        without: pieces that count for nothing either.
+
+    Raises:
+        DamagedError: by whatever reads, that a piece is not as it was written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files: list[pq.ParquetFile] = []
-        self._starts: list[int] = []  # number of each one's first row
+    def __init__(self, folder: Path, without: Container[Path] = ()) -> None:
+        self._folder, self._without = folder, without
+        self._files: list[tuple[Path, pq.ParquetFile]] = []
         self.where: dict[str, int] = {}  # key -> number of its row
 
     def __enter__(self) -> Pieces:
@@ -69,7 +99,11 @@ class Pieces:
                 break
             except FileNotFoundError:  # merged into another one meanwhile
                 self._close()
-        self._find()
+        try:
+            self._find()
+        except DamagedError:
+            self._close()  # a context that is not entered is not left
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -78,8 +112,9 @@ class Pieces:
     def column(self, name: str) -> list[Any]:
         """A column of all rows."""
         found: list[Any] = []
-        for file in self._files:
-            found += file.read(columns=[name])[name].to_pylist()
+        for path, file in self._files:
+            with _whole_or_damaged(path):
+                found += file.read(columns=[name])[name].to_pylist()
         return found
 
     def rows(self, numbers: Sequence[int], columns: Sequence[str]) -> dict[str, list[Any]]:
@@ -87,12 +122,13 @@ class Pieces:
         found: dict[str, list[Any]] = {name: [None] * len(numbers) for name in columns}
         wanted = np.asarray(numbers, np.int64)
         start = 0
-        for file in self._files:
+        for path, file in self._files:
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
                 at = np.flatnonzero((wanted >= start) & (wanted < end))
                 if len(at):
-                    table = file.read_row_group(group, columns=list(columns)).take(wanted[at] - start)
+                    with _whole_or_damaged(path):
+                        table = file.read_row_group(group, columns=list(columns)).take(wanted[at] - start)
                     for name in columns:
                         for place, value in zip(at, table[name].to_pylist(), strict=True):
                             found[name][place] = value
@@ -101,8 +137,10 @@ class Pieces:
 
     def _open(self) -> None:
         for path in _paths(self._folder):
+            if path in self._without:
+                continue
             try:
-                file = pq.ParquetFile(path)
+                file = _opened(path)
             except FileNotFoundError:
                 raise
             except (OSError, pa.ArrowException):
@@ -110,7 +148,7 @@ class Pieces:
             if not _ours(file):
                 file.close()
                 continue
-            self._files.append(file)
+            self._files.append((path, file))
 
     def _find(self) -> None:
         keys = self.column("key")
@@ -122,7 +160,7 @@ class Pieces:
                     self.where[key] = number
 
     def _close(self) -> None:
-        for file in self._files:
+        for _, file in self._files:
             file.close()
         self._files = []
 
@@ -174,7 +212,7 @@ def _merge(folder: Path, paths: Sequence[Path], is_true: Callable[[str, int], bo
     try:
         for path in paths:
             try:
-                file = pq.ParquetFile(path)
+                file = _opened(path)
             except FileNotFoundError:
                 return  # another process merges them
             except (OSError, pa.ArrowException):
@@ -187,21 +225,25 @@ def _merge(folder: Path, paths: Sequence[Path], is_true: Callable[[str, int], bo
                 file.close()
         chosen = [whole_ones[n] for n in to_merge([file.metadata.num_rows for _, file in whole_ones])]
         if chosen:
-            _write(folder, _true_rows([file for _, file in chosen], is_true))
+            _write(folder, _true_rows(chosen, is_true))
             for path, _ in chosen:
                 path.unlink(missing_ok=True)
+    except DamagedError as error:  # the others are merged another time
+        with suppress(OSError):
+            error.path.unlink()
     finally:
         for _, file in whole_ones:
             file.close()
 
 
-def _true_rows(files: Iterable[pq.ParquetFile], is_true: Callable[[str, int], bool]) -> Iterable[pa.Table]:
+def _true_rows(files: Iterable[tuple[Path, pq.ParquetFile]], is_true: Callable[[str, int], bool]) -> Iterable[pa.Table]:
     """The rows of some pieces that still say what a folder says, each key once; a few pieces' worth at a time."""
     seen: set[str] = set()
     held: list[pa.Table] = []
-    for file in files:
+    for path, file in files:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            with _whole_or_damaged(path):
+                table = file.read_row_group(group)
             rows: list[tuple[Any, Any]] = list(zip(table["key"].to_pylist(), table["folder"].to_pylist(), strict=True))
             keep = []
             for key, touched in rows:
@@ -219,7 +261,7 @@ def _true_rows(files: Iterable[pq.ParquetFile], is_true: Callable[[str, int], bo
 def _write(folder: Path, tables: Iterable[pa.Table]) -> None:
     with (
         whole(folder / f"{secrets.token_hex(8)}.parquet") as file,
-        pq.ParquetWriter(file, _SCHEMA, compression="zstd", use_dictionary=_REPEATED, write_statistics=False) as writer,
+        pq.ParquetWriter(file, _SCHEMA, **_HOW) as writer,
     ):
         for table in tables:
             writer.write_table(table, row_group_size=_GROUP)
@@ -232,5 +274,19 @@ def _paths(folder: Path) -> list[Path]:
         return []
 
 
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+@contextmanager
+def _whole_or_damaged(path: Path) -> Iterator[None]:
+    """Turns what a piece's checksums, or what stands in the place of its pages, raise into a word about the piece."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedError(path) from error
+
+
 def _ours(file: pq.ParquetFile) -> bool:
-    return (file.schema_arrow.metadata or {}).get(b"adma_index") == _VERSION
+    there = file.schema_arrow
+    return (there.metadata or {}).get(b"adma_index") == _VERSION and there.equals(_SCHEMA)  # by names and types
