@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from adma.bench import whole
 from adma.bench.data import Dataset
@@ -25,6 +27,7 @@ from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases
+from adma.bench.progress import LiveLine
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.run import Conduct, OutOfTimeError, run_cells
 from adma.bench.study import Cell, Setting, Study
@@ -253,6 +256,43 @@ def test_a_cell_that_was_lost_is_one_run_to_a_sink(tmp_path: Path, monkeypatch: 
     folder.open(study, about={})
     run_cells(study.cells(), folder, Losing(), Quiet())  # type: ignore[arg-type]
     assert told == ["begin cce", "end cce", "begin mse", "end mse"]
+
+
+def test_a_cell_that_never_began_is_no_run_to_a_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is lost while it waits for its node; a client that hears of its end alone would end by that."""
+    told: list[Cell] = []
+
+    class Strict:
+        def __init__(self, *_: object) -> None: ...
+        def begin(self, cell: Cell) -> None:
+            told.append(cell)
+
+        def end(self, result: CellResult) -> None:
+            told.remove(result.cell)
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("adma.bench.sinks.SINKS", {"strict": Strict})
+    folder, display = Folder(tmp_path / "out"), Quiet()
+    folder.open(STUDY, about={})
+    run_cells(STUDY.cells(), folder, Ready(), display, Conduct(log=("strict",)))  # type: ignore[arg-type]
+    assert display.said == []
+
+
+def test_a_mistake_that_is_found_late_leaves_the_terminal_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(root: Path) -> None:
+        raise ModuleNotFoundError("No module named 'absent'")
+
+    monkeypatch.setattr("adma.bench.sinks.SINKS", {"absent": absent})
+    folder, terminal = Folder(tmp_path / "out"), io.StringIO()
+    folder.open(STUDY, about={})
+    line = LiveLine(Console(file=terminal, force_terminal=True, force_interactive=True))
+    with pytest.raises(BenchError, match="--log absent"):
+        run_cells(STUDY.cells(), folder, Ready(), line, Conduct(log=("absent",)))  # type: ignore[arg-type]
+    hides, shows = "\x1b[?25l", "\x1b[?25h"  # the cursor
+    assert -1 < terminal.getvalue().rfind(hides) < terminal.getvalue().rfind(shows)
 
 
 def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,52 +101,53 @@ def drive(
     stopping = out_of_time = False
     given_up: set[str] = set()
     begun: set[str] = set()  # a cell that was lost begins again, and is one run to a sink
-    sinks = Sinks(conduct.log, store.root, display.say)
     index = Index(store)
-    try:
-        with _Interrupts(display) as asked, closing(engine.run(source.cells())) as events:
-            for event in events:
-                if isinstance(event, Began):
-                    display.begin(event.cell)
-                    if event.cell.key not in begun:
-                        begun.add(event.cell.key)
-                        sinks.begin(event.cell)
-                elif isinstance(event, Reached):
-                    display.epoch(event.cell, event.epoch)
-                    sinks.epoch(event.cell, event.epoch, event.row)
-                    leases.note(event.cell, epoch=event.epoch, epochs=event.cell.setting.epochs)
-                elif isinstance(event, Retried):
-                    display.say(f"{display.name(event.cell)}: {event.reason.splitlines()[0]}; it is trained once more")
-                elif isinstance(event, Stopped):
-                    display.stopped(event.cell)
-                    leases.release(event.cell)
-                    source.back(event.cell)
-                elif isinstance(event, Finished):
-                    if _write(event.result, store, display, asked):
-                        index.add(event.result)
-                    _tidy(event.result, store, conduct, display)
-                    display.end(event.result)
+    with (
+        closing(display),
+        closing(Sinks(conduct.log, store.root, display.say)) as sinks,
+        _Interrupts(display) as asked,
+        closing(engine.run(source.cells())) as events,
+    ):
+        for event in events:
+            if isinstance(event, Began):
+                display.begin(event.cell)
+                if event.cell.key not in begun:
+                    begun.add(event.cell.key)
+                    sinks.begin(event.cell)
+            elif isinstance(event, Reached):
+                display.epoch(event.cell, event.epoch)
+                sinks.epoch(event.cell, event.epoch, event.row)
+                leases.note(event.cell, epoch=event.epoch, epochs=event.cell.setting.epochs)
+            elif isinstance(event, Retried):
+                display.say(f"{display.name(event.cell)}: {event.reason.splitlines()[0]}; it is trained once more")
+            elif isinstance(event, Stopped):
+                display.stopped(event.cell)
+                leases.release(event.cell)
+                source.back(event.cell)
+            elif isinstance(event, Finished):
+                if _write(event.result, store, display, asked):
+                    index.add(event.result)
+                _tidy(event.result, store, conduct, display)
+                display.end(event.result)
+                if event.result.cell.key in begun:  # else it was lost before it was anywhere
                     sinks.end(event.result)
-                    source.take(event.result)
-                    leases.release(event.result.cell)
-                for cell in display.running:
-                    if cell.key in leases.lost - given_up:
-                        given_up.add(cell.key)
-                        display.say(f"{display.name(cell)}: another command took it over while this one was stopped")
-                        engine.cancel(cell)
-                if conduct.seconds is not None and not stopping and time.monotonic() - started > conduct.seconds:
-                    out_of_time = True
-                    display.say("the time of --budget is over: trainings write a checkpoint and stop")
-                if (out_of_time or asked.times) and not stopping:
-                    stopping = True
-                    engine.stop()
-            if asked.times:
-                raise KeyboardInterrupt
-            if out_of_time:
-                raise OutOfTimeError
-    finally:
-        sinks.close()
-        display.close()
+                source.take(event.result)
+                leases.release(event.result.cell)
+            for cell in display.running:
+                if cell.key in leases.lost - given_up:
+                    given_up.add(cell.key)
+                    display.say(f"{display.name(cell)}: another command took it over while this one was stopped")
+                    engine.cancel(cell)
+            if conduct.seconds is not None and not stopping and time.monotonic() - started > conduct.seconds:
+                out_of_time = True
+                display.say("the time of --budget is over: trainings write a checkpoint and stop")
+            if (out_of_time or asked.times) and not stopping:
+                stopping = True
+                engine.stop()
+        if asked.times:
+            raise KeyboardInterrupt
+        if out_of_time:
+            raise OutOfTimeError
 
 
 def _tidy(result: CellResult, store: Store, conduct: Conduct, display: Display) -> None:
