@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import torch
 from adma.bench.checkpoint import Keeper, Position, course
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
+from adma.bench.engines.work import Worker
 from adma.bench.result import DONE, CellResult
 from adma.bench.study import Cell, Setting
 from adma.bench.train import StoppedError, train
@@ -136,6 +140,52 @@ def test_a_state_is_whole_or_the_one_before_is_taken(digits: Dataset, tmp_path: 
         assert not path.exists()
     path.with_suffix(".before").unlink()
     assert Keeper(tmp_path, some).load() is None
+
+
+NETWORK = """
+from torch import nn
+
+def net(in_channels, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, num_classes))
+"""
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_state_of_a_network_whose_code_was_changed_is_not_gone_on_from(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longer: bool
+) -> None:
+    """It would fail again with every command: its own state is set aside, that of a shorter training is let alone."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(width: int) -> None:
+        (tmp_path / "changed_network.py").write_text(NETWORK.format(width=width))
+        monkeypatch.delitem(sys.modules, "changed_network", raising=False)
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        importlib.invalidate_caches()
+
+    some = cell(digits, model="changed_network:net")
+    worker = Worker(lambda _: digits, checkpoints=tmp_path, every=0.0, keep=True)
+    written(20)
+    calls = iter(range(100))
+    first = worker.train(some, lambda *_: None, (lambda: False) if longer else (lambda: next(calls) > 5))
+    assert (first is not None) == longer
+    files = sorted(tmp_path.glob("checkpoints/*/*"))
+    assert len(files) == 2
+    written(30)
+    again = replace(some, setting=replace(some.setting, epochs=5)) if longer else some
+    expected = train(again, digits)
+    result = worker.train(again, lambda *_: None)
+    assert result is not None
+    assert result.status == DONE, result.reason
+    assert what_counts(result) == what_counts(expected)
+    faults = result.env.get("faults", [])
+    if longer:
+        assert faults == []
+        assert set(files) < set(tmp_path.glob("checkpoints/*/*"))
+    else:
+        assert len(faults) == 2  # the last state and the one before
+        assert all("was not used (it does not fit changed_network:net as it is now)" in fault for fault in faults)
+        assert len(list(tmp_path.glob("set-aside/*"))) == 2
 
 
 def test_a_state_brings_numbers_and_nothing_that_runs(digits: Dataset, tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ class Keeper:
         self._dir = f"checkpoints/{course(self.cell)}"
         self._name = f"{self._dir}/{self.cell.key}"
         self._last = time.monotonic()
+        self._loaded = ""  # the file of the state that `load` gave last
+        self._refused: set[str] = set()
 
     def due(self) -> bool:
         """Whether it is time for another one."""
@@ -130,8 +132,16 @@ class Keeper:
                 self._put_away(name, str(error).splitlines()[0])
                 continue
             if position <= end:
+                self._loaded = name
                 return position, state
         return None
+
+    def refuse(self, reason: str) -> None:
+        """The state that `load` gave last cannot be gone on from: it is set aside, if it is this cell's, and not given
+        again.
+        """
+        self._refused.add(self._loaded)
+        self._put_away(self._loaded, reason)
 
     @property
     def size(self) -> int:
@@ -154,6 +164,8 @@ class Keeper:
             if name.startswith(".") or name.endswith(".new"):
                 continue
             path = f"{self._dir}/{name}"
+            if path in self._refused:
+                continue
             try:
                 line = self._files.read(path, _LINE).partition(b"\n")[0]
                 yield Position(**json.loads(line)["position"]), path

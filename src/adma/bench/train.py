@@ -43,6 +43,10 @@ class StoppedError(Exception):
     """The training was asked to stop; its checkpoint, if it has any, was written."""
 
 
+class UnfitStateError(Exception):
+    """The checkpoint is of another network than this one, whose code was changed since."""
+
+
 def train(
     cell: Cell,
     dataset: Dataset,
@@ -73,6 +77,7 @@ def train(
 
     Raises:
         StoppedError: it was asked to stop.
+        UnfitStateError: the state that `keeper` gave does not fit; `keeper.refuse` lets it not give that again.
         BenchError: a network or a loss of the user's cannot be had, or is one that `pieces` or `parallel` do not fit.
     """
     setting, started = cell.setting, time.perf_counter()
@@ -170,7 +175,12 @@ def train(
     begin, resumed = Position(1, 0), parallel.from_first(keeper.load() if keeper is not None else None)
     if resumed is not None:
         begin, kept = resumed
-        model.load_state_dict(kept["model"])
+        try:
+            model.load_state_dict(kept["model"])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a network of the user's is known by its place, and what stands there can change
+            raise UnfitStateError(f"it does not fit {setting.model} as it is now") from error
         if not recordable:
             optimizer.load_state_dict(kept["optimizer"])
         annealing.load_state_dict(kept["annealing"])

@@ -107,7 +107,7 @@ class Worker:
 
         Where memory runs out, it is tried once more with half the batch at a time and the gradients added up, unless
         the loss is one that is named by its place; where another process of the crew is lost, once more as it was,
-        from the last checkpoint.
+        from the last checkpoint. A checkpoint that does not fit the network is set aside.
 
         Args:
             on_epoch, pulse: as `train.train`.
@@ -126,7 +126,7 @@ class Worker:
             import torch
 
             from adma.bench.checkpoint import EVERY_SECONDS, Keeper
-            from adma.bench.train import StoppedError
+            from adma.bench.train import StoppedError, UnfitStateError
 
             torch.set_num_threads(self.threads)
             if self.device.startswith("cuda:"):
@@ -141,6 +141,11 @@ class Worker:
                     break
                 except StoppedError:
                     return None
+                except UnfitStateError as error:
+                    if keeper is None:
+                        raise
+                    keeper.refuse(str(error))
+                    continue
                 except LostError as error:
                     lost.append(str(error))
                     if len(lost) > 1:
