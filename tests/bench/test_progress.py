@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from adma.bench.progress import LiveLine, PlainLines
+from adma.bench.progress import LiveLine, PlainLines, duration
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.study import Cell, Setting
 
@@ -22,6 +23,8 @@ def lines(kind: type[PlainLines] | type[LiveLine], results: list[CellResult], ke
     display.start([result.cell for result in results], kept, 1)
     for result in results:
         display.begin(result.cell)
+        for number in range(1, 1 + result.cell.setting.epochs * (result.status == DONE)):
+            display.epoch(result.cell, number)
         display.end(result)
     display.close()
     return text.getvalue().splitlines()
@@ -84,3 +87,23 @@ def test_the_live_line_names_what_failed_too() -> None:
     assert any(line.strip() == "digits: mse seed 2 failed: boom" for line in got)
     (alone,) = [line for line in lines(LiveLine, [CellResult(cells[0], FAILED, "boom")]) if "boom" in line]
     assert alone.strip() == "cce seed 0 failed: boom"
+
+
+def test_the_time_left_is_by_the_pace_of_what_was_trained_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of epochs that a checkpoint brought, nor of those that a cell never came to."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    cells = [Cell(replace(MNIST, epochs=100), "cce", seed) for seed in range(4)]
+    display = PlainLines(Console(file=io.StringIO()))
+    display.start(cells, 0, 1)
+    display.begin(cells[0])
+    display.end(CellResult(cells[0], FAILED, "boom"))
+    assert display.left() == ""
+    display.begin(cells[1])
+    clock[0] = 10.0
+    display.epoch(cells[1], 91)
+    assert display.left() == f"about {duration(10.0 * (9 + 200))} left"
+    display.begin(cells[1])  # its process was lost, and it is gone on with from a checkpoint
+    clock[0] = 30.0
+    display.epoch(cells[1], 91)
+    assert display.left() == f"about {duration(15.0 * (9 + 200))} left"

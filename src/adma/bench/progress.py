@@ -63,6 +63,7 @@ class Counter:
         self.done = self.failed = self.kept = 0
         self._ahead = self._epochs_ahead = 0
         self._finished_epochs = 0
+        self._trained = 0  # epochs, by this process: not those that a cell had when it was gone on with
         self._started = time.monotonic()
         self._jobs = 1
         self._names: dict[Setting, str] = {}
@@ -94,6 +95,7 @@ class Counter:
 
     def epoch(self, cell: Cell, number: int) -> None:
         self._running[cell.key] = (cell, number)
+        self._trained += 1
 
     @property
     def running(self) -> list[Cell]:
@@ -144,12 +146,11 @@ class Counter:
         return sum(epochs for _, epochs in self._running.values())
 
     def left(self) -> str:
-        """The time left in words, from the epochs so far; nothing before the first epoch."""
-        epochs = self._finished_epochs + self._epochs_under_way
-        if not epochs:
+        """The time left in words, from the pace of the epochs trained so far; nothing before the first epoch."""
+        if not self._trained:
             return ""
-        remaining = self.epochs - epochs
-        seconds = (time.monotonic() - self._started) / epochs * max(0, remaining)
+        remaining = self.epochs - self._finished_epochs - self._epochs_under_way
+        seconds = (time.monotonic() - self._started) / self._trained * max(0, remaining)
         return f"about {duration(seconds)} left"
 
     def words(self) -> str:
