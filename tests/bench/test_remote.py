@@ -126,6 +126,22 @@ def test_cells_are_whole_there_or_missing(url: str, tmp_path: Path, monkeypatch:
     assert broken.read(first).status == MISSING
 
 
+def test_a_folder_of_others_writes_nothing_outside_its_copy(url: str, tmp_path: Path) -> None:
+    """A bucket may be anyone's, and its keys may hold any dots."""
+    Mirror(url).open(STUDY, about={})
+    cell, there = STUDY.cells()[0], Remote(url)
+    outside = "../../../../../outside.txt"
+    status = {"status": DONE, "reason": "", "seconds": 1.0, "files": {outside: "0"}}
+    there.write(f"cells/{cell.key}/{outside}", b"evil")
+    there.write(f"cells/{cell.key}/status.json", json.dumps(status).encode())
+    there.write("cells/../status.json", json.dumps(status).encode())
+    assert b"evil" in there.read_all([f"cells/{cell.key}/{outside}"]).values()
+    folder = Mirror(url)
+    assert folder.read(cell).status == FAILED
+    assert not list(tmp_path.rglob("outside.txt"))
+    assert folder.study() == STUDY
+
+
 def test_a_broken_copy_is_brought_again(url: str) -> None:
     folder = Mirror(url)
     folder.open(STUDY, about={})

@@ -80,6 +80,7 @@ class Mirror(Folder):
     def _bring_cells(self) -> None:
         """Bring the cells that are new there; send those that were not sent."""
         there = {name.split("/")[1] for name in self._files.all_names("cells") if name.endswith(f"/{_LAST}")}
+        there = set(filter(_plain, there))
         unsent = {path.name for path in self._unsent.glob("*")}
         here = {path.name for path in self.cells_dir.glob("[!.]*")}
         for key in sorted(unsent & here):
@@ -96,8 +97,8 @@ class Mirror(Folder):
     def _bring(self, key: str, status: bytes) -> None:
         """Copy a cell from the URL, as it is: `read` says what is wrong with it."""
         try:
-            names = list(json.loads(status).get("files", {}))
-        except (ValueError, AttributeError):
+            names = list(filter(_plain, json.loads(status).get("files", {})))
+        except (ValueError, AttributeError, TypeError):
             names = []
         content = self._files.read_all([f"cells/{key}/{name}" for name in names])
         self._drop(key)
@@ -211,6 +212,11 @@ class Mirror(Folder):
 
 def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _plain(name: object) -> bool:
+    """Whether it names a file or folder beside others, wherever it is put: what others wrote may say `../../x`."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\"}
 
 
 def _read_or_none(path: Path) -> bytes | None:
