@@ -8,7 +8,7 @@ import pytest
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Began, Event, Finished, Waited
+from adma.bench.engines import Began, Event, Finished, Retried, Waited
 from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import Worker
 from adma.bench.result import DONE, FAILED
@@ -59,6 +59,19 @@ def test_cells_follow_from_results_and_the_worker_stays_alive() -> None:
     assert order == [(word, seed) for seed in (0, 1, 2) for word in ("began", "done")]
     assert len(processes) == 1  # it was kept, with its data
     assert not any(process.is_alive() for process in processes)
+
+
+def out_of_reach(cell: Cell) -> Dataset:
+    raise ConnectionResetError("the server of the data hung up")
+
+
+def test_a_connection_that_a_users_function_loses_is_not_taken_for_the_engines() -> None:
+    """The worker would end without a word, the cell be tried again, and nobody learn why it failed."""
+    events = list(LocalEngine(Worker(out_of_reach), jobs=1).run([cell(0)]))
+    assert not any(isinstance(event, Retried) for event in events)
+    (result,) = [event.result for event in events if isinstance(event, Finished)]
+    assert result.status == FAILED
+    assert result.reason.startswith("ConnectionResetError: the server of the data hung up (test_engine_supply.py:")
 
 
 def test_a_supply_that_waits_for_others_is_asked_again() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from adma.bench.engines import processes
 from adma.bench.engines.base import Began, Event, Finished, Pull, Reached, Retried, Stopped, Waited
 from adma.bench.engines.packing import Meter, Packing
-from adma.bench.engines.troubles import NoMemoryError, out_of_memory, with_faults, words
+from adma.bench.engines.troubles import NoMemoryError, UnheardError, out_of_memory, with_faults, words
 from adma.bench.engines.work import HANG_SECONDS, Worker
 from adma.bench.loss_specs import learns
 from adma.bench.result import FAILED, CellResult
@@ -326,7 +326,10 @@ class _Line:
     def say(self, kind: str, value: object = None) -> None:
         meter = None if kind == _MEMORY else self._meter  # a device without memory may not answer
         reading = None if meter is None else meter.read(self._device)
-        self._connection.send((kind, value, reading))
+        try:
+            self._connection.send((kind, value, reading))
+        except (BrokenPipeError, ConnectionResetError) as error:  # told from one that a user's function raises
+            raise UnheardError from error
 
     def epoch(self, number: int, row: object) -> None:
         self.say(_EPOCH, (number, row))
@@ -341,7 +344,7 @@ class _Line:
             self.say(_ALIVE)
             while self._connection.poll():
                 self._stop |= self._connection.recv() == _STOP
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, ConnectionResetError, UnheardError):
             self._stop = True
         return self._stop
 
@@ -374,7 +377,7 @@ def _work(
         line.begin()
         try:
             line.say(*_trained(worker, message, line, beside=meter is not None))
-        except (BrokenPipeError, ConnectionResetError):
+        except UnheardError:
             return
 
 

@@ -19,6 +19,10 @@ class LostError(Exception):
     """Another process that trains the same cell is gone, and gave no reason."""
 
 
+class UnheardError(Exception):
+    """Nobody listens any more to what a training says of itself."""
+
+
 def with_faults(result: CellResult, faults: Sequence[str]) -> CellResult:
     """A result with what happened before it came out."""
     if not faults:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adma.bench.data import Dataset
-from adma.bench.engines.troubles import LostError, NoMemoryError, out_of_memory, words
+from adma.bench.engines.troubles import LostError, NoMemoryError, UnheardError, out_of_memory, words
 from adma.bench.errors import BenchError
 from adma.bench.files import Root
 from adma.bench.own_loss import is_own
@@ -116,6 +116,7 @@ class Worker:
 
         Raises:
             NoMemoryError: memory ran out, with `beside` and the whole batch.
+            UnheardError: by `on_epoch` or `pulse`.
         """
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's condition for deterministic cuBLAS
         divisible = not is_own(cell.loss)
@@ -169,7 +170,7 @@ class Worker:
                 if self.device.startswith("cuda"):
                     torch.cuda.empty_cache()
         except BaseException as error:  # a failed cell is a result; the study goes on
-            if isinstance(error, (BrokenPipeError, ConnectionResetError, NoMemoryError)):
+            if isinstance(error, (UnheardError, NoMemoryError)):
                 raise  # nobody listens any more; or it is another's to decide
             result = CellResult(cell, FAILED, words(error))
         faults += [] if keeper is None else keeper.notes
