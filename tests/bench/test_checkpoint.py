@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from adma.bench import chance
 from adma.bench.checkpoint import Keeper, Position, course
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
@@ -148,6 +149,37 @@ from torch import nn
 def net(in_channels, num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, num_classes))
 """
+
+
+class LikeAGpu(str):
+    """The CPU, by a name that says otherwise."""
+
+    __slots__ = ()
+
+    def startswith(self, *what: object) -> bool:
+        return what == ("cuda",) or str.startswith(self, *what)  # type: ignore[arg-type]
+
+
+def test_a_last_state_that_is_only_read_again_keeps_the_optimizers(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result was lost after its last state was written; where a step is recorded the optimizer waits for that."""
+    seen, given = chance.state, chance.restore
+    monkeypatch.setattr(chance, "state", lambda device: seen("cpu"))
+    monkeypatch.setattr(chance, "restore", lambda found, device: given(found, "cpu"))
+    monkeypatch.setattr("adma.bench.environment.hardware", lambda device: {})
+    monkeypatch.setattr("adma.bench.train.RecordedStep.attempt", lambda *_: None)
+    device = LikeAGpu("cpu")
+    short, long = cell(digits, epochs=20), cell(digits, epochs=40)
+    for _ in range(2):
+        train(short, digits, device=device, keeper=Keeper(tmp_path, short))
+        found = Keeper(tmp_path, short).load()
+        assert found is not None
+        assert found[0] == Position(21, 0)
+        assert found[1]["optimizer"]["state"]
+    grown = train(long, digits, device=device, keeper=Keeper(tmp_path, long))
+    assert grown.env["resumed_at"] == [21, 0]
+    assert what_counts(grown) == what_counts(train(long, digits))
 
 
 @pytest.mark.parametrize("longer", [False, True])

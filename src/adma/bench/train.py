@@ -181,7 +181,7 @@ def train(
             raise
         except RuntimeError as error:  # a network of the user's is known by its place, and what stands there can change
             raise UnfitStateError(f"it does not fit {setting.model} as it is now") from error
-        if not recordable:
+        if not recordable or begin.epoch > setting.epochs:  # else it is after the recording, if there are steps to come
             optimizer.load_state_dict(kept["optimizer"])
         annealing.load_state_dict(kept["annealing"])
         shaping.load_state_dict(kept["shaping"])
