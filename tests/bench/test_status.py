@@ -93,6 +93,34 @@ def test_watching_ends_when_all_is_done(tmp_path: Path) -> None:
     assert "all is done" in out
 
 
+@pytest.mark.parametrize("stopped_before", [False, True])
+def test_a_search_is_not_done_while_it_runs(stopped_before: bool, tmp_path: Path) -> None:
+    """Its next cells follow from what comes out, so that of those that are there none may be left."""
+    folder = Folder(tmp_path / "out")
+    folder.open_search({}, {"settings": {}, "about": {"command": "adma tune digits"}})
+    if stopped_before:
+        folder.note("trials.json", {"adma": [{"state": "COMPLETE"}]})
+    done, running = STUDY.cells()[:2]
+    folder.write(CellResult(done, DONE, "", 1.0, {name: np.array([0.5]) for name in COLUMNS}))
+    leases = Leases(folder.root)
+    leases.take(running)
+    leases.note(running, epoch=2, epochs=4)
+    run = adma("status", folder.root)
+    assert run.returncode == 0
+    assert "all is done" not in run.stdout
+    assert "epoch 2 of 4" in run.stdout
+    assert "a search runs; its trials are counted when it stops" in run.stdout
+    assert ("adma: 1 complete trials" in run.stdout) == ("here as it last did" in run.stdout) == stopped_before
+    command = [*ADMA, "status", str(folder.root), "--watch", "0.1"]
+    watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        watching.wait(timeout=6)
+    leases.close()
+    out, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0
+    assert "nothing runs; to go on: adma tune digits" in out
+
+
 def test_tables_for_other_programs(folder: Folder) -> None:
     for kind in ("csv", "parquet"):
         run = adma("export", folder.root, "--format", kind)

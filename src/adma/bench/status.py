@@ -43,11 +43,12 @@ class Part:
 class Status:
     """A folder at one moment.
 
-    parts: the studies; of a search, the cells that are there or run now.
+    parts: the studies; of a search, the cells that are there.
     known: key -> what is known of each cell.
     leases: of cells that are trained now.
     command: that was given for the folder.
-    trials: of a search, lines about its trials.
+    search: whether it holds a search, of which more cells may come than are there.
+    trials: of a search, lines about its trials when it last stopped.
     """
 
     root: Path
@@ -55,7 +56,13 @@ class Status:
     known: dict[str, Known]
     leases: tuple[Lease, ...]
     command: str
+    search: bool = False
     trials: tuple[str, ...] = ()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is more to come; of a search as far as something runs."""
+        return bool(self.leases) if self.search else self.left > 0
 
     @property
     def left(self) -> int:
@@ -98,7 +105,7 @@ def status(options: argparse.Namespace) -> int:
         console.print(render(found), soft_wrap=True)
     else:
         with Live(render(found), console=console, auto_refresh=False) as live:
-            while found.left and not (found.trials and not found.leases):
+            while found.goes_on:
                 time.sleep(options.watch)
                 found = look(options.dir)
                 live.update(render(found), refresh=True)
@@ -130,7 +137,8 @@ def look(where: Root) -> Status:
         parts = [Part("", tuple(folder.study().cells()))]
         command = str(results.get("about", {}).get("command", ""))
     cells = [cell for part in parts for cell in part.cells]
-    return Status(root, tuple(parts), Index(folder).known(cells), leases, command, trials)
+    known = Index(folder).known(cells)
+    return Status(root, tuple(parts), known, leases, command, folder.holds_search, trials)
 
 
 def _trials(root: Path) -> list[str]:
@@ -197,8 +205,10 @@ def _failures(found: Status) -> list[Text]:
 
 
 def _outlook(found: Status) -> str:
-    if found.trials:
-        return "" if found.leases else f"nothing runs; to go on: {found.command}"
+    if found.search:
+        if not found.leases:
+            return f"nothing runs; to go on: {found.command}"
+        return f"a search runs; its trials are counted when it stops{', here as it last did' if found.trials else ''}"
     if not found.left:
         return "all is done"
     seconds = found.seconds_left
