@@ -27,7 +27,7 @@ from adma.bench.engines.work import Worker
 from adma.bench.errors import BenchError
 from adma.bench.folder import Folder
 from adma.bench.lease import Leases
-from adma.bench.progress import LiveLine
+from adma.bench.progress import LiveLine, PlainLines
 from adma.bench.result import DONE, FAILED, CellResult
 from adma.bench.run import Conduct, OutOfTimeError, run_cells
 from adma.bench.study import Cell, Setting, Study
@@ -277,6 +277,40 @@ def test_a_cell_that_never_began_is_no_run_to_a_sink(tmp_path: Path, monkeypatch
     folder.open(STUDY, about={})
     run_cells(STUDY.cells(), folder, Ready(), display, Conduct(log=("strict",)))  # type: ignore[arg-type]
     assert display.said == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set")
+def test_an_interrupt_while_the_terminal_takes_nothing_stops_as_ever(tmp_path: Path) -> None:
+    """After Ctrl-S, or behind a pager: a line is half written when the signal comes."""
+    import fcntl
+
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    folder, main = Folder(tmp_path / "out"), threading.main_thread().ident
+    folder.open(STUDY, about={})
+    got: list[bytes] = []
+
+    def later() -> None:
+        time.sleep(1.0)
+        signal.pthread_kill(main, signal.SIGINT)  # type: ignore[arg-type]
+        time.sleep(0.5)
+        while some := os.read(reads, 65536):
+            got.append(some)
+
+    class Talking(Ready):
+        def run(self, cells: Iterator[Cell | None]) -> Iterator[Event]:
+            display.say("x" * 20_000)
+            yield from super().run(cells)
+
+    reader = threading.Thread(target=later)
+    reader.start()
+    terminal = open(writes, "w")  # noqa: SIM115  # its end is what the reader waits for
+    display = PlainLines(Console(file=terminal, width=200))
+    with terminal, pytest.raises(KeyboardInterrupt):
+        run_cells(STUDY.cells(), folder, Talking(), display)  # type: ignore[arg-type]
+    reader.join()
+    os.close(reads)
+    assert b"note: stopping: trainings write a checkpoint first" in b"".join(got)
 
 
 def test_a_mistake_that_is_found_late_leaves_the_terminal_as_it_was(

@@ -98,14 +98,14 @@ def drive(
         KeyboardInterrupt, OutOfTimeError: as `run_cells`.
     """
     started = time.monotonic()
-    stopping = out_of_time = False
+    stopping = out_of_time = told = False
     given_up: set[str] = set()
     begun: set[str] = set()  # a cell that was lost begins again, and is one run to a sink
     index = Index(store)
     with (
         closing(display),
         closing(Sinks(conduct.log, store.root, display.say)) as sinks,
-        _Interrupts(display) as asked,
+        _Interrupts() as asked,
         closing(engine.run(source.cells())) as events,
     ):
         for event in events:
@@ -141,6 +141,9 @@ def drive(
             if conduct.seconds is not None and not stopping and time.monotonic() - started > conduct.seconds:
                 out_of_time = True
                 display.say("the time of --budget is over: trainings write a checkpoint and stop")
+            if asked.times and not told:
+                told = True
+                display.say("stopping: trainings write a checkpoint first; Ctrl-C again stops at once")
             if (out_of_time or asked.times) and not stopping:
                 stopping = True
                 engine.stop()
@@ -187,11 +190,13 @@ def _write(result: CellResult, store: Store, display: Display, asked: _Interrupt
 
 
 class _Interrupts:
-    """Counts Ctrl-C and SIGTERM: the first lets trainings write a checkpoint, the second ends them at once."""
+    """Counts Ctrl-C and SIGTERM: the first lets trainings write a checkpoint, the second ends them at once.
 
-    def __init__(self, display: Display) -> None:
+    It says nothing itself: a signal may come in the middle of a line that waits for the terminal.
+    """
+
+    def __init__(self) -> None:
         self.times = 0
-        self._display = display
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Interrupts:
@@ -208,4 +213,3 @@ class _Interrupts:
         self.times += 1
         if self.times > 1:
             raise KeyboardInterrupt
-        self._display.say("stopping: trainings write a checkpoint first; Ctrl-C again stops at once")
