@@ -193,6 +193,27 @@ def test_it_resumes_exactly() -> None:
     assert all(torch.equal(a, b) for a, b in zip(second.model.parameters(), whole.model.parameters(), strict=True))
 
 
+def test_the_learning_rate_of_a_resumed_optimizer_counts() -> None:
+    """`load_state_dict` gives an optimizer new groups: a tuner that was made before must see the rates in those."""
+
+    def decayed(tuner: ShapeTuner) -> ShapeTuner:
+        tuner.optimizer.param_groups[0]["lr"] *= 0.1
+        return tuner
+
+    whole = made(every=1)
+    trained(3, whole)
+    first = made(every=1)
+    trained(3, first)
+    second = made(every=1)
+    for part, other in ((second.model, first.model), (second.optimizer, first.optimizer), (second, first)):
+        part.load_state_dict(copy.deepcopy(other.state_dict()))
+    random = torch.get_rng_state()
+    for tuner in (whole, second):
+        torch.set_rng_state(random)
+        trained(4, decayed(tuner), start=3)
+    assert second.trace == whole.trace
+
+
 def test_a_data_loader_resumes_at_its_place() -> None:
     x, y = batch(2, n=30)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)

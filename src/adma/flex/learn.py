@@ -121,7 +121,7 @@ class ShapeTuner:
         self._score = score or expected_error(loss_fn)
         self._network = _unwrapped(model)
         self._group = model.process_group if isinstance(model, DistributedDataParallel) else None
-        self._weights = _trained(self._network, optimizer)
+        _trained(self._network, optimizer)
         self._held_out = HeldOut(held_out, batch_size=batch_size, seed=seed)
         self._u = [c.inward(float(loss_fn.member.parameters()[c.name])) for c in self._coordinates]
         self._moments = [[0.0, 0.0] for _ in self._coordinates]
@@ -136,6 +136,11 @@ class ShapeTuner:
     def values(self) -> dict[str, float]:
         """The learned parameters at present."""
         return {c.name: float(self.loss_fn.member.parameters()[c.name]) for c in self._coordinates}
+
+    @property
+    def _weights(self) -> dict[str, tuple[nn.Parameter, dict[str, Any]]]:
+        """Looked up anew each time: `optimizer.load_state_dict` puts other groups in the place of those that it had."""
+        return _trained(self._network, self.optimizer)
 
     @property
     def due(self) -> bool:
