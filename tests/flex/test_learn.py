@@ -214,6 +214,29 @@ def test_the_learning_rate_of_a_resumed_optimizer_counts() -> None:
     assert second.trace == whole.trace
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_data_loader_leaves_the_random_state_and_resumes_in_its_order(shuffle: bool) -> None:
+    """It draws a seed of torch's global random numbers in each round, and its order too where it shuffles."""
+    x, y = batch(2, n=30)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8, shuffle=shuffle)
+
+    def tuner() -> ShapeTuner:
+        model = network()
+        return ShapeTuner(adma.AdmaLoss(a=0.2), model, torch.optim.Adam(model.parameters()), loader, every=1)
+
+    first, second = tuner(), tuner()
+    trained(6, first)  # 4 batches a round
+    second.load_state_dict(first.state_dict())
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    rounds = [[first._held_out.next()[1] for _ in range(n)] for n in (2, 4)]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert all(torch.equal(one, second._held_out.next()[1]) for one in [*rounds[0], *rounds[1]])
+    assert torch.equal(torch.cat(rounds[1]), y) is not shuffle
+    assert torch.cat(rounds[1]).bincount().tolist() == y.bincount().tolist()
+
+
 def test_a_data_loader_resumes_at_its_place() -> None:
     x, y = batch(2, n=30)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=8)

@@ -14,9 +14,10 @@ class HeldOut:
 
     Args:
         source: a pair of tensors (inputs, targets), shuffled anew in each round by a seed of its own; or an iterable of
-            such pairs that can be gone through again, such as a DataLoader.
+            such pairs that can be gone through again, such as a DataLoader. What that draws of torch's random numbers
+            (its order, augmentation in this process) it draws from a stream of its own.
         batch_size: of a pair of tensors.
-        seed: of its shuffling.
+        seed: of its shuffling, and of that stream in each round.
 
     Raises:
         TypeError, ValueError: neither kind, no samples, tensors of different length.
@@ -44,6 +45,7 @@ class HeldOut:
         self._batch_size, self._seed = batch_size, seed
         self.round, self.position = 0, 0
         self._open: Iterator[Any] | None = None
+        self._random = self._generator().get_state()  # of the stream that an iterable draws from
 
     def next(self) -> tuple[Any, Tensor]:
         """The next (inputs, targets).
@@ -53,7 +55,8 @@ class HeldOut:
         """
         if self._open is None:
             self._open = self._from_here()
-        batch = next(self._open, None)
+            self._random = self._generator().get_state()
+        batch = self._drawn(self._open)
         if batch is None:
             if self.position == 0:
                 raise ValueError("held_out yields no batch; set some of the training samples aside")
@@ -65,6 +68,24 @@ class HeldOut:
         self.position += 1
         return batch[0], batch[1]
 
+    def _drawn(self, batches: Iterator[Any]) -> Any:
+        """The next one, None at the end.
+
+        A DataLoader draws a seed of the global random numbers in each round, shuffled or not: the training would no
+        longer be the one without a tuner, and one that resumes would see other batches.
+        """
+        before = torch.get_rng_state()
+        torch.set_rng_state(self._random)
+        try:
+            return next(batches, None)
+        finally:
+            self._random = torch.get_rng_state()
+            torch.set_rng_state(before)
+
+    def _generator(self) -> torch.Generator:
+        """Of this round."""
+        return torch.Generator().manual_seed((self._seed * 1_000_003 + self.round) % 2**63)
+
     def _from_here(self) -> Iterator[Any]:
         """The batches of this round from the present position."""
         if self._pair is None:
@@ -74,8 +95,7 @@ class HeldOut:
             yield from batches
             return
         inputs, targets = self._pair
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + self.round) % 2**63)
-        order = torch.randperm(len(inputs), generator=generator).to(targets.device)
+        order = torch.randperm(len(inputs), generator=self._generator()).to(targets.device)
         for index in order.split(self._batch_size)[self.position :]:
             yield inputs[index.to(inputs.device)], targets[index]
 
