@@ -289,6 +289,31 @@ def test_under_autocast(dtype: torch.dtype) -> None:
     assert found[1] == pytest.approx(found[0], rel=0.1)
 
 
+def test_several_inputs_by_a_data_loader() -> None:
+    """It makes a list of the tuple of inputs that a data set gives."""
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(FEATURES, CLASSES, dtype=torch.float64)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return self.layer(first + second)  # type: ignore[no-any-return]
+
+    (x, y), (xv, yv) = batch(1), batch(2)
+    pairs = [((one, one), label) for one, label in zip(xv, yv, strict=True)]
+    loader = torch.utils.data.DataLoader(pairs, batch_size=len(yv))  # type: ignore[arg-type]
+    found = []
+    for held_out in (loader, [((xv, xv), yv)]):
+        torch.manual_seed(0)
+        model = Sum()
+        loss_fn = adma.AdmaLoss(a=0.2, normalize=True)
+        tuner = ShapeTuner(loss_fn, model, torch.optim.SGD(model.parameters(), 0.1), held_out, every=1)
+        tuner.step((x, x), y)
+        found.append(tuner.trace["gradient/a"][0])
+    assert found[0] == found[1] != 0
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_dicts_and_objects_with_logits(compiled: bool) -> None:
     """As Hugging Face's models are called and answer; torch.compile's wrapper is looked through."""

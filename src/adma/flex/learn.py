@@ -64,8 +64,8 @@ class ShapeTuner:
         model: the network, also wrapped by `DistributedDataParallel` or `torch.compile`.
         optimizer: that trains it; any of torch's that `adma.flex.precondition` knows, or see `precondition`.
         held_out: samples that the weights are not trained on: a pair of tensors (inputs, targets), or an iterable of
-            such pairs that can be gone through again, such as a DataLoader. Inputs may be a tensor, a tuple
-            (positional arguments) or a dict (keyword arguments). Under DDP each process may have its own.
+            such pairs that can be gone through again, such as a DataLoader. Inputs may be a tensor, a tuple or
+            list (positional arguments) or a dict (keyword arguments). Under DDP each process may have its own.
         parameters: their names.
         every: steps of the optimizer from one step of the shape to the next.
         step_size: of the shape's steps, in units of the logarithm.
@@ -241,7 +241,8 @@ class ShapeTuner:
 
     def _logits(self, weights: Mapping[str, Tensor], inputs: Any) -> Tensor:
         positional, named = ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
-        positional = positional if isinstance(positional, tuple) else (positional,)
+        # a DataLoader makes lists of a data set's tuples
+        positional = tuple(positional) if isinstance(positional, (tuple, list)) else (positional,)
         output = functional_call(self._network, dict(weights), positional, dict(named))
         logits = getattr(output, "logits", output)
         if not isinstance(logits, Tensor):
