@@ -234,6 +234,42 @@ def test_a_schedule_moves_the_loss_without_compiling_again(tmp_path):
     assert again.evaluate(INPUTS, TARGET, verbose=0)[0] == pytest.approx(final, rel=1e-5)
 
 
+@pytest.mark.parametrize("again", ["the same", "a new one", "a new loss"])
+def test_after_an_interrupted_fit_another_is_as_if_it_were_the_first(again):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    m, loss = model(), Adma(from_logits=True, normalize=True)
+    m.compile("sgd", loss=loss)
+    schedule = ShapeScheduler(loss, a="linear/0.1/0.4")
+    with pytest.raises(KeyboardInterrupt):
+        m.fit(INPUTS, TARGET, epochs=2, verbose=0, callbacks=[schedule, Interrupt()])
+    if again == "a new loss":
+        loss = Adma(from_logits=True, normalize=True)
+        m.compile("sgd", loss=loss)
+    if again != "the same":
+        schedule = ShapeScheduler(loss, a="linear/0.1/0.4")
+    history = m.fit(INPUTS, TARGET, epochs=2, verbose=0, callbacks=[schedule]).history
+    assert set(history) == {"loss", "a"}
+    assert history["a"] == pytest.approx([0.25, 0.4])
+    assert [metric.name for metric in m.metrics] == ["loss"]
+
+
+def test_two_losses_of_a_model_have_a_schedule_each():
+    start = keras.Input((INPUTS.shape[1],))
+    m = keras.Model(start, [keras.layers.Dense(4)(start), keras.layers.Dense(4)(start)])
+    first, second = (Adma(from_logits=True, normalize=True) for _ in range(2))
+    m.compile("sgd", loss=[first, second])
+    schedules = [ShapeScheduler(first, a="linear/0.1/0.4"), ShapeScheduler(second, a="linear/0.3/0.2")]
+    for _ in range(2):
+        history = m.fit(INPUTS, [TARGET, TARGET], epochs=2, verbose=0, callbacks=schedules).history
+        assert history["a"] == pytest.approx([0.25, 0.4])
+        assert history["a_1"] == pytest.approx([0.25, 0.2])
+        assert (first.member.a, second.member.a) == (0.4, 0.2)
+        assert not {"a", "a_1"} & {metric.name for metric in m.metrics}
+
+
 def test_a_schedule_goes_on_and_says_what_it_cannot():
     m, loss = model(), Adma(from_logits=True, normalize=True)
     m.compile("sgd", loss=loss)

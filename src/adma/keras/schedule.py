@@ -36,7 +36,8 @@ class ShapeScheduler(keras.callbacks.Callback):
 
     Step k of n trains with the values at progress k / n, and after the last step the loss has those of the end, so
     that a model that is saved then, and its `posterior`, are of the end. A fit that goes on with `initial_epoch` goes
-    on in the schedule.
+    on in the schedule. A model of several losses takes a scheduler for each; a parameter's second one is logged as
+    "a_1".
 
     Args:
         loss: the loss that the model was compiled with.
@@ -67,8 +68,11 @@ class ShapeScheduler(keras.callbacks.Callback):
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
+        self._forsake_old(model)
         for name in self._schedules:
-            self._track(model, _Shape(self._loss.variable(name), name))
+            taken = {shape.name for shape in _shapes_of(model)}  # of another loss's scheduler
+            free = next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 1))) if n not in taken)
+            self._track(model, _Shape(self._loss.variable(name), free))
         model.train_function = model.test_function = None  # what was compiled before may hold plain numbers
 
     def _track(self, model: Any, shape: _Shape) -> None:
@@ -80,12 +84,20 @@ class ShapeScheduler(keras.callbacks.Callback):
         if locked:
             model._tracker.lock()
 
+    def _forsake_old(self, model: Any) -> None:
+        """Take away what a fit that was interrupted has left: its `on_train_end` was never called."""
+        self._shapes.clear()
+        own = {id(self._loss.variable(name)) for name in self._schedules}
+        losses = [x for x in keras.tree.flatten(getattr(model, "loss", None)) if isinstance(x, ShapedLoss)]
+        used = {id(variable) for loss in losses for variable in loss._changing.values()}
+        for shape in _shapes_of(model):
+            if id(shape.variable) in own or (losses and id(shape.variable) not in used):
+                _untrack(model, shape)
+
     def on_train_end(self, logs: Any = None) -> None:
         model = self.model
         while self._shapes:  # `evaluate` gives its metrics in order: none more than there were
-            shape = self._shapes.pop()
-            model._tracker.untrack(shape)
-            delattr(model, f"_adma_{shape.name}")
+            _untrack(model, self._shapes.pop())
         model.train_function = model.test_function = None
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -116,3 +128,12 @@ class ShapeScheduler(keras.callbacks.Callback):
         self._loss._loss = self._loss._loss.bind(**values)
         for key, value in values.items():
             self._loss.variable(key).assign(value)
+
+
+def _shapes_of(model: Any) -> list[_Shape]:
+    return [value for value in vars(model).values() if isinstance(value, _Shape)]
+
+
+def _untrack(model: Any, shape: _Shape) -> None:
+    model._tracker.untrack(shape)
+    delattr(model, f"_adma_{shape.name}")
