@@ -47,6 +47,16 @@ class Net(lightning.LightningModule):
         return [torch.optim.SGD(self.layer.parameters(), lr=0.1) for _ in range(2)]
 
 
+class Measured(Net):
+    def validation_step(self, batch, batch_idx):
+        self.log("a", self.loss_fn.a)
+
+    test_step = validation_step
+
+    def predict_step(self, batch, batch_idx):
+        return self.loss_fn.posterior(self.layer(batch[0]))
+
+
 def loader():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(20, 4, generator=generator), torch.randint(3, (20,), generator=generator)
@@ -140,6 +150,35 @@ def test_a_training_that_resumes_is_one_that_was_never_interrupted(tmp_path):
     with pytest.raises(ValueError, match="the state has total_steps 20, this scheduler has 30"):
         fit(tmp_path, longer, ShapeSchedulerCallback(longer.loss_fn, a="geometric/0.01/0.4"), tmp_path / "seven.ckpt",
             max_epochs=6)  # fmt: skip
+
+
+def test_a_checkpoint_is_measured_with_the_values_that_it_had(tmp_path):
+    """The probabilities that a loss gives depend on its shape: that of the end does not go with earlier weights."""
+
+    class Save(lightning.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == 10:
+                trainer.save_checkpoint(tmp_path / "ten.ckpt")
+
+    net = Measured()
+    made = trainer(tmp_path, ShapeSchedulerCallback(net.loss_fn, a="linear/0.1/0.5"))
+    made.callbacks.append(Save())
+    made.fit(net, loader())
+    assert net.loss_fn.a == 0.5
+    other = Measured()
+    fresh = trainer(tmp_path, ShapeSchedulerCallback(other.loss_fn, a="linear/0.1/0.5"))
+    for task in (fresh.test, fresh.validate):
+        other.loss_fn.a = 0.1
+        assert task(other, loader(), tmp_path / "ten.ckpt", verbose=False)[0]["a"] == pytest.approx(0.3)
+    other.loss_fn.a = 0.1
+    found = fresh.predict(other, loader(), ckpt_path=tmp_path / "ten.ckpt")
+    assert torch.equal(found[0], adma.AdmaLoss(a=0.3, normalize=True).posterior(other.layer(next(iter(loader()))[0])))
+    # the trainer of the training, too; and it trains on
+    made.test(net, loader(), tmp_path / "ten.ckpt", verbose=False)
+    assert net.loss_fn.a == pytest.approx(0.3)
+    made.fit_loop.max_epochs = 6
+    made.fit(net, loader())
+    assert net.seen[20:] == pytest.approx(line(30, 30)[20:])
 
 
 def test_a_training_longer_than_the_fit_is_said_by_total_steps(tmp_path):

@@ -10,6 +10,7 @@ from adma.flex.schedule import Schedule, ShapeScheduler
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.trainer.states import TrainerFn
 except ImportError as error:
     raise ImportError("adma.flex.lightning needs Lightning: pip install 'adma[lightning]'") from error
 
@@ -20,7 +21,8 @@ class ShapeSchedulerCallback(Callback):
     It steps once for each of the trainer's optimizer steps, so gradients may be accumulated; with manual optimization
     once for each training batch. The values are logged as "shape/a" and so on, each with the batch that it trained.
     A training that resumes from a checkpoint goes on exactly; one that is to become longer than it was planned needs
-    `total_steps`, since a schedule is over the whole training.
+    `total_steps`, since a schedule is over the whole training. Where a trainer validates, tests or predicts from a
+    checkpoint, the loss has the values that it had there, so its `posterior` goes with the weights.
 
     Args:
         loss_fn: the loss module that the LightningModule trains with, such as `model.loss_fn`.
@@ -56,6 +58,21 @@ class ShapeSchedulerCallback(Callback):
         self.scheduler.restart(int(total), trainer.global_step if pl_module.automatic_optimization else 0)
         if self._restored is not None:
             self.scheduler.load_state_dict(self._restored)
+            self._restored = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_restored(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_restored(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_restored(trainer)
+
+    def _take_restored(self, trainer: Trainer) -> None:
+        """The values of a checkpoint that is not trained on; a fit takes them when it begins."""
+        if self._restored is not None and trainer.state.fn != TrainerFn.FITTING:
+            self.scheduler.restart(self._restored["total_steps"], self._restored["last_step"])
             self._restored = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
