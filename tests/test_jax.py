@@ -130,6 +130,18 @@ def test_axes_of_the_classes():
     assert whole.shape == ()
 
 
+@pytest.mark.parametrize("spec", ["cce", "adma", "focal", "mse", "bi_tempered", "sce", "nce_rce", "semantic"])
+def test_no_examples_have_no_losses(spec):
+    logits = np.zeros((0, 2, 3))
+    for axis, labels in ((-1, np.zeros((0, 2), int)), (1, np.zeros((0, 3), int)), ((1, 2), np.zeros(0, int))):
+        assert (
+            jax.jit(lambda z, y, axis=axis: adma_jax.loss(spec, z, y, axis=axis))(logits, labels).shape == labels.shape
+        )
+        assert adma_jax.loss(spec, logits, np.zeros(logits.shape), axis=axis).shape == labels.shape
+    if not parse(spec).no_posterior:
+        assert adma_jax.posterior(spec, logits).shape == logits.shape
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_half_types_are_computed_in_float32_and_keep_their_type(dtype):
     logits = jnp.asarray(LOGITS, dtype)

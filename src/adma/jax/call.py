@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +34,9 @@ def canonical(logits: Array, labels: Array, axis: Axis, where: Array | None) -> 
 
     def last(x: jax.Array) -> jax.Array:
         shape = last_shape(x.shape, axes)
-        return jnp.moveaxis(x, axes, range(-len(axes), 0)).reshape(*shape[: len(shape) - len(axes)], -1)
+        before = len(shape) - len(axes)
+        # not -1, which has no answer where there are no examples
+        return jnp.moveaxis(x, axes, range(-len(axes), 0)).reshape(*shape[:before], math.prod(shape[before:]))
 
     shape, keep = z.shape, None
     if where is not None:
