@@ -345,6 +345,8 @@ def test_binary_posterior_is_that_of_two_classes(double):
         ((LOGITS, np.ones(6)), {}, TypeError, "labels must be class indices"),
         ((LOGITS, LABELS[:5]), {}, ValueError, r"shape \(6,\), got the shape \(5,\)"),
         ((LOGITS, np.ones((6, 3))), {}, ValueError, r"labels must have the shape \(6, 4\)"),
+        ((LOGITS, LABELS[:, None]), {}, ValueError, r"of shape \(6, 1\): leave out the axis of the classes"),
+        ((LOGITS, LABELS[None]), {"axis": 0}, ValueError, r"\(1, 6\): leave out"),
         ((LOGITS, LABELS), {"label_smoothing": 1.5}, ValueError, r"label_smoothing must be in \[0, 1\]"),
         ((LOGITS, LABELS), {"axis": 2}, ValueError, "axis must be in"),
         ((LOGITS, LABELS), {"axis": (1, -1)}, ValueError, "axis must name different axes"),

@@ -50,6 +50,12 @@ def canonical(logits: Array, labels: Array, axis: Axis, where: Array | None) -> 
     if keep is not None:
         z = jnp.where(keep, z, -jnp.inf)
     if y.ndim == len(shape):
+        per_class = math.prod(y.shape[axis] for axis in axes)
+        if jnp.issubdtype(y.dtype, jnp.integer) and per_class == 1 < z.shape[-1]:
+            raise ValueError(  # as probabilities they would broadcast, and every index be the weight of all classes
+                f"labels must be class indices of shape {z.shape[:-1]}, or probabilities of the logits' shape {shape}; "
+                f"got {y.dtype} of shape {y.shape}: leave out the axis of the classes"
+            )
         return Call(z, last(broadcast("labels", y, shape)).astype(z.dtype), False, keep, None, axes, dtype)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(

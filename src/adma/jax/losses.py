@@ -30,7 +30,7 @@ def loss(
         logits: (..., C), of a floating type. Infinite ones are taken to their limit: the result is NaN only where a
             logit is NaN or there is no such class.
         labels: class indices, integers of the logits' shape without the classes; or class probabilities of the logits'
-            shape (or broadcast to it). An index outside [0, C) makes its example NaN.
+            shape (or broadcast to it; integers not over the classes). An index outside [0, C) makes its example NaN.
         axis: the axis of the classes; of several, an index counts in their flattened order; None is all of them.
         where: bool, which classes there are, of the logits' shape; or which examples count, of the shape of the
             result. What is left out counts nothing: a label there, and an example without a class, have loss 0.
