@@ -29,7 +29,7 @@ class Net(torch.nn.Module):
 class Run:
     """A training of 20 samples in batches of 4; `seen` has the `a` of every batch."""
 
-    def __init__(self, tmp_path, schedule="linear/0.1/0.5", resume=None, **options):
+    def __init__(self, tmp_path, schedule="linear/0.1/0.5", resume=None, compute_metrics=None, **options):
         torch.manual_seed(0)
         self.loss_fn, self.seen = adma.AdmaLoss(normalize=True), []
         generator = torch.Generator().manual_seed(0)
@@ -40,8 +40,9 @@ class Run:
         )  # fmt: skip
         self.callback = ShapeSchedulerCallback(self.loss_fn, a=schedule)
         self.trainer = transformers.Trainer(
-            Net(), arguments, train_dataset=data, callbacks=[self.callback], compute_loss_func=self.loss
-        )
+            Net(), arguments, train_dataset=data, eval_dataset=data, callbacks=[self.callback],
+            compute_loss_func=self.loss, compute_metrics=compute_metrics,
+        )  # fmt: skip
         self.trainer.train(resume_from_checkpoint=resume)
 
     def loss(self, outputs, labels, num_items_in_batch=None):
@@ -77,6 +78,17 @@ def test_a_training_that_resumes_is_one_that_was_never_interrupted(tmp_path):
         restore_callback_states_from_checkpoint=True,
     )  # fmt: skip
     assert anew.seen == whole.seen[14:]
+
+
+def test_the_best_model_has_the_shape_of_its_step(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 2.0])  # the second epoch's is the best
+    run = Run(
+        tmp_path, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True,
+        metric_for_best_model="score", compute_metrics=lambda _: {"score": next(scores)},
+    )  # fmt: skip
+    assert run.trainer.state.best_global_step == 10
+    assert len(run.seen) > 20
+    assert run.loss_fn.a == pytest.approx(0.3)
 
 
 def test_mistakes_are_told_when_it_is_made():

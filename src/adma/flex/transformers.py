@@ -19,7 +19,8 @@ class ShapeSchedulerCallback(TrainerCallback):
 
     The schedule is over the trainer's `max_steps`. Its only state is the number of steps done, which is the trainer's
     `global_step` and stands in every checkpoint: a training that resumes from one goes on exactly. Each entry of
-    `trainer.state.log_history` that is written in training has the values.
+    `trainer.state.log_history` that is written in training has the values. With `load_best_model_at_end` the loss ends
+    with the values of the checkpoint that is loaded, so its `posterior` goes with the weights.
 
     Args:
         loss_fn: the loss module that `compute_loss_func`, or the model, calls.
@@ -41,6 +42,12 @@ class ShapeSchedulerCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         while self.scheduler.last_step < state.global_step:
             self.scheduler.step()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None and state.best_global_step:
+            self.scheduler.restart(state.max_steps, state.best_global_step)  # its weights have been loaded by now
 
     def on_log(
         self,
