@@ -165,6 +165,20 @@ def _second(p):
 
 
 @pytest.mark.parametrize("data", [wine, cancer], ids=["three classes", "two classes"])
+def test_early_stopping_of_lightgbms_classes_watches_the_loss_alone(data):
+    """As the docstring says; what they add by themselves, on raw scores, stops a training far too early."""
+    lgb = pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install 'adma[boosting]'")
+    x, y, _ = data()
+    objective = LightGBMObjective("adma:a=0.26")
+    model = lgb.LGBMClassifier(objective=objective, metric="None", n_estimators=300, verbose=-1, n_jobs=1)
+    stop = lgb.early_stopping(10, verbose=False)
+    model.fit(x[::2], y[::2], eval_set=[(x[1::2], y[1::2])], eval_metric=objective.metric, callbacks=[stop])
+    (seen,) = model.evals_result_.values()
+    assert list(seen) == [objective.spec]
+    assert model.best_iteration_ == 1 + np.argmin(seen[objective.spec]) < 300
+
+
+@pytest.mark.parametrize("data", [wine, cancer], ids=["three classes", "two classes"])
 def test_xgboost_with_cce_is_its_built_in_objective(data):
     xgb = pytest.importorskip("xgboost", reason="XGBoost is not installed: pip install 'adma[boosting]'")
     x, y, w = data()

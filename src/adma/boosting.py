@@ -172,6 +172,12 @@ class LightGBMObjective(_Objective):
         booster = lgb.train({"objective": objective, "num_class": 3}, data, feval=objective.metric)
         probabilities = objective.probabilities(booster.predict(x))  # raw scores, as for any objective of one's own
 
+    LightGBM's scikit-learn classes add a metric of their own, which takes the raw scores for probabilities, and which
+    early stopping would watch too. `metric="None"` leaves it out:
+
+        model = lgb.LGBMClassifier(objective=objective, metric="None")
+        model.fit(x, y, eval_set=[held_out], eval_metric=objective.metric, callbacks=[lgb.early_stopping(10)])
+
     Args:
         loss: a member of the family, or its spec.
     """
