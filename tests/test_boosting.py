@@ -102,6 +102,16 @@ def test_a_hopeless_sample_has_a_curvature():
             r"in \[0, 3\), got 0.5",
         ),
         (lambda: gradient_and_curvature("cce", np.zeros((2, 3)), np.array([-1, 1])), ValueError, "got -1"),
+        (
+            lambda: gradient_and_curvature("cce", np.zeros((2, 3)), ["ant", "bee"]),
+            TypeError,
+            r"labels must be whole numbers in \[0, 3\), got an array of <U3 such as 'ant'",
+        ),
+        (
+            lambda: boosting.mean_loss("cce", np.zeros((2, 3)), [0, 1], [0.0, 0.0]),
+            ValueError,
+            "weight must not be 0 for every sample",
+        ),
         (lambda: gradient_and_curvature("cce", np.zeros((2, 3)), np.array([1])), ValueError, r"\(2, 3\) and \(1,\)"),
         (lambda: gradient_and_curvature("cce", np.zeros(2), np.array([0, 1]), [1.0]), ValueError, "weight must be"),
         (lambda: boosting.probabilities("mae", np.zeros(2)), ValueError, "linear in p"),
@@ -137,6 +147,12 @@ def wine():
 def cancer():
     x, y = load_breast_cancer(return_X_y=True)
     return x, y, np.random.default_rng(0).random(len(y)) + 0.5
+
+
+def test_catboosts_metric_of_samples_without_weight_is_nothing():
+    metric = CatBoostObjective("cce").metric
+    assert metric.evaluate([np.zeros(2)], np.array([0, 1]), np.zeros(2)) == (0.0, 0.0)
+    assert metric.get_final_error(0.0, 0.0) == 0.0
 
 
 @pytest.mark.parametrize("data", [wine, cancer], ids=["three classes", "two classes"])

@@ -79,6 +79,8 @@ def mean_loss(loss: str | Member, scores: Any, labels: Any, weight: Any = None) 
     """
     member = member_of(loss)
     z, y, w = _checked(scores, labels, weight)
+    if w is not None and w.size and not w.sum():
+        raise ValueError("weight must not be 0 for every sample: a mean of none is nothing")
     function = reference.binary_loss if z.ndim == 1 else reference.loss
     return float(np.average(function(member, z, y, reduction="none"), weights=w))
 
@@ -115,7 +117,12 @@ def _checked(scores: Any, labels: Any, weight: Any) -> tuple[Array, Array, Array
     if z.ndim not in (1, 2) or y.shape != z.shape[:1]:
         raise ValueError(f"scores must be (N) or (N, C) and labels (N), got {z.shape} and {y.shape}")
     classes = 2 if z.ndim == 1 else z.shape[1]
-    index = y.astype(np.int64)
+    try:
+        index = y.astype(np.int64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"labels must be whole numbers in [0, {classes}), got an array of {y.dtype} such as {str(y.flat[0])!r}"
+        ) from None
     if y.size and (not np.array_equal(index, y) or index.min() < 0 or index.max() >= classes):
         bad = y[(index != y) | (index < 0) | (index >= classes)][0]
         hint = " (for more classes the booster needs their number: num_class=K)" if z.ndim == 1 else ""
@@ -275,4 +282,6 @@ class CatBoostMetric:
         scores = np.asarray(approxes[0]) if len(approxes) == 1 else np.stack([np.asarray(row) for row in approxes], 1)
         labels = np.asarray(target)
         total = len(labels) if weight is None else float(np.sum(weight))
+        if not total:
+            return 0.0, 0.0
         return mean_loss(self.member, scores, labels, weight) * total, total
