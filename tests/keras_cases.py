@@ -278,6 +278,28 @@ def test_a_schedule_goes_on_and_says_what_it_cannot():
     assert history["a"] == pytest.approx([0.4])
     with pytest.raises(RuntimeError, match="made for 1 batches"):
         m.fit(INPUTS, TARGET, batch_size=32, verbose=0, callbacks=[ShapeScheduler(loss, 1, a="linear/0.1/0.4")])
+
+
+def test_where_an_epoch_has_an_unknown_number_of_batches_the_schedule_does_not_guess():
+    def batches(count):
+        for _ in range(count):
+            yield INPUTS[:32], TARGET[:32]
+
+    m, loss = model(), Adma(from_logits=True, normalize=True)
+    m.compile("sgd", loss=loss)
+    schedule = ShapeScheduler(loss, 4, a="linear/0.1/0.5")
+    history = m.fit(batches(9), steps_per_epoch=2, initial_epoch=1, epochs=2, verbose=0, callbacks=[schedule]).history
+    assert history["a"] == pytest.approx([0.5])
+    assert m.fit(batches(4), verbose=0, callbacks=[schedule]).history["a"] == pytest.approx([0.5])
+    assert numpy(loss.variable("a")) == loss.member.a == 0.5
+    with pytest.raises(ValueError, match="where in the schedule initial_epoch=1 is; give fit steps_per_epoch"):
+        m.fit(batches(4), initial_epoch=1, epochs=2, verbose=0, callbacks=[schedule])
+    with pytest.raises(ValueError, match="give ShapeScheduler total_steps"):
+        m.fit(batches(4), verbose=0, callbacks=[ShapeScheduler(loss, a="linear/0.1/0.5")])
+
+
+def test_a_schedule_refuses_what_is_no_loss_and_no_parameter():
+    loss = Adma(from_logits=True, normalize=True)
     with pytest.raises(ValueError, match="no number 'b' to change"):
         ShapeScheduler(loss, b=0.3)
     with pytest.raises(TypeError, match=r"must be a loss of adma\.keras"):

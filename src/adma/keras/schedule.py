@@ -46,7 +46,8 @@ class ShapeScheduler(keras.callbacks.Callback):
 
     Raises:
         TypeError, ValueError: at once, for an unknown parameter or a value that the loss refuses anywhere on the way;
-            when the fit begins, if the number of batches is not known and `total_steps` not given.
+            when the fit begins, if the number of batches is not known and `total_steps` not given, or the fit begins
+            with a later epoch.
         RuntimeError: more batches than `total_steps`.
     """
 
@@ -112,10 +113,21 @@ class ShapeScheduler(keras.callbacks.Callback):
         self._batch = -1
         if self.params.get("steps"):
             self._set(epoch * self.params["steps"])
+        elif epoch and not self._done:
+            raise ValueError(
+                f"the number of batches of an epoch is not known, so it is not known either where in the schedule "
+                f"initial_epoch={epoch} is; give fit steps_per_epoch"
+            )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._set(self._done + batch - self._batch)
         self._batch = batch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # on JAX a data set that ends unannounced brings back the state from before the last batch's end
+        self._set(self._done)
+        for shape in self._shapes if logs is not None else ():
+            logs[shape.name] = float(ops.convert_to_numpy(shape.variable))
 
     def _set(self, step: int) -> None:
         if step > self._total:
