@@ -205,6 +205,29 @@ def test_a_module_moves_to_another_type(name):
     torch.testing.assert_close(value, build(name, weight=W)(Z, Y).double())
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["forward alone", "with a gradient"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight": W}, {"label_smoothing": 0.1}, {"reduction": "none"}, {"reduction": "none", "label_smoothing": 0.1}],
+    ids=lambda o: ",".join(o) or "plain",
+)
+@pytest.mark.parametrize("name", [*PAIRS, "LinearAdmaLoss"])
+def test_a_default_device_is_not_where_anything_lies(name, options, learned):
+    """After `torch.set_default_device("cuda")` a kernel of the CPU would write to an address of the GPU's."""
+    loss_fn = getattr(adma, name)(*((3, 3) if name.startswith("Linear") else ()), **options)
+    found = []
+    for place in ("cpu", "meta"):
+        x = Z.clone().requires_grad_(learned)
+        with torch.device(place):
+            loss = loss_fn(x, Y)
+            if learned:
+                loss.sum().backward()
+        found.append((loss.detach(), x.grad))
+    assert found[1][0].device.type == "cpu"
+    assert torch.equal(found[0][0], found[1][0])
+    assert not learned or torch.equal(found[0][1], found[1][1])
+
+
 @pytest.mark.parametrize("name", [*PAIRS, *BINARY_PAIRS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_the_type_of_the_result_is_torchs(name, dtype):

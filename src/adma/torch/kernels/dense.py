@@ -93,7 +93,7 @@ def rows_and_gradient(
         assert gradient is not None
         return rows, gradient
     out = torch.empty_like(z) if out is None else out
-    rows = torch.empty((z.shape[0], z.shape[2]), dtype=torch.float64)
+    rows = torch.empty((z.shape[0], z.shape[2]), dtype=torch.float64, device=z.device)
     _native(z, target, shape, shares, scale, out=out, rows=rows)
     return rows, out
 
@@ -158,7 +158,8 @@ def reduced(
     if graph:
         total: Tensor = _Reduced.apply(z, target, shape, shares, scale, dtype, inplace)
         return total
-    return torch.scalar_tensor(_native(z, target, shape, shares, scale, out=None), dtype=dtype)
+    alone = _native(z, target, shape, shares, scale, out=None)
+    return torch.scalar_tensor(alone, dtype=dtype, device=z.device)
 
 
 class _Reduced(torch.autograd.Function):
@@ -175,7 +176,7 @@ class _Reduced(torch.autograd.Function):
             ctx.save_for_backward(z, target)
         ctx.gradient, ctx.scale, ctx.inplace = gradient, scale, inplace
         ctx.shape, ctx.shares = shape, shares
-        return torch.scalar_tensor(total, dtype=dtype)
+        return torch.scalar_tensor(total, dtype=dtype, device=z.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
@@ -246,7 +247,7 @@ class _Rows(torch.autograd.Function):
             counts = torch.ones((), dtype=torch.float32, device=z.device).expand(z.shape[0], z.shape[2])
             counts = counts if keep is None else keep.float()
             return _triton(z, target, shape, shares, counts, backward=False)[0]
-        rows = torch.empty((z.shape[0], z.shape[2]), dtype=torch.float64)
+        rows = torch.empty((z.shape[0], z.shape[2]), dtype=torch.float64, device=z.device)
         _native(z, target, shape, shares, 1.0 if keep is None else keep.double(), out=None, rows=rows)
         return rows
 

@@ -30,7 +30,7 @@ def rows_and_gradient(
     if engine != "native":
         return eager.rows_and_gradient(z, target, shape, scale, out=out)
     out = torch.empty_like(z) if out is None else out
-    rows = torch.empty(target.shape, dtype=torch.float64)
+    rows = torch.empty(target.shape, dtype=torch.float64, device=z.device)
     native.rows_and_gradient(z, target, shape, scale, out=out, rows=rows)
     return rows, out
 
@@ -100,7 +100,8 @@ def reduced(
     if graph:
         total: Tensor = _Reduced.apply(z, target, shape, scale, dtype, inplace)
         return total
-    return torch.scalar_tensor(native.rows_and_gradient(z, target, shape, scale, out=None), dtype=dtype)
+    alone = native.rows_and_gradient(z, target, shape, scale, out=None)
+    return torch.scalar_tensor(alone, dtype=dtype, device=z.device)
 
 
 def direct(
@@ -167,7 +168,7 @@ class _Reduced(torch.autograd.Function):
         else:
             ctx.save_for_backward(z, target)
         ctx.gradient, ctx.shape, ctx.scale, ctx.inplace = gradient, shape, scale, inplace
-        return torch.scalar_tensor(total, dtype=dtype)
+        return torch.scalar_tensor(total, dtype=dtype, device=z.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
@@ -292,7 +293,7 @@ class _Rows(torch.autograd.Function):
             return triton.rows(z, target, triton.program(shape), keep)[0]
         if engine != "native":
             return eager.index_rows(z, target, shape, keep)
-        rows = torch.empty(target.shape, dtype=torch.float64)
+        rows = torch.empty(target.shape, dtype=torch.float64, device=z.device)
         native.rows_and_gradient(z, target, shape, 1.0 if keep is None else keep.double(), out=None, rows=rows)
         return rows
 
