@@ -185,6 +185,17 @@ def test_copies_are_the_same_loss(name):
         assert torch.equal(call(other), call(module))
 
 
+@pytest.mark.parametrize("name", PAIRS)
+def test_learned_class_weights_may_be_set_later(name):
+    """An `nn.Parameter` that is assigned is no buffer any more."""
+    given = getattr(adma, name)(weight=nn.Parameter(W.clone()))
+    later = getattr(adma, name)(weight=W.clone())
+    later.weight = nn.Parameter(W.clone())
+    assert torch.equal(later(Z, Y), given(Z, Y))
+    later(Z, Y).backward()
+    assert later.weight.grad.abs().sum() > 0
+
+
 def test_repr_says_what_is_not_default():
     assert repr(adma.CrossEntropyLoss()) == "CrossEntropyLoss()"
     assert repr(adma.FocalLoss(gamma=1.0)) == "FocalLoss(gamma=1.0)"

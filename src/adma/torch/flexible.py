@@ -195,8 +195,10 @@ class FlexibleLoss(CallLoss):
         return shape if type(self) is not FlexibleLoss else [self.member.name, *shape]
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        # a buffer is found faster than by self.weight; a parameter that was put in its place is none
+        weight = self.weight if "weight" in self._parameters else self._buffers["weight"]
         return flexible_loss(
-            self.member, input, target, self._buffers["weight"], None, self.ignore_index, None, self.reduction,
+            self.member, input, target, weight, None, self.ignore_index, None, self.reduction,
             self.label_smoothing, from_probabilities=self.from_probabilities, inplace=self.inplace,
         )  # fmt: skip
 
