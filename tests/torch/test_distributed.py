@@ -255,6 +255,14 @@ def test_without_a_process_group_it_is_the_plain_mean(name: str) -> None:
     check(case, [numbers(network, loss)])
 
 
+@pytest.mark.parametrize("weight", [None, torch.full((200,), 2.0)], ids=["plain", "weighted"])
+def test_the_class_that_minus_100_is_in_uint8_counts(weight: torch.Tensor | None) -> None:
+    target = torch.tensor([156, 3, 156, 199], dtype=torch.uint8)
+    loss_fn = adma.GlobalMean(adma.AdmaLoss(weight=weight))
+    each = 1.0 if weight is None else 2.0
+    assert loss_fn.count(target).tolist() == [4 * each, 4]
+
+
 def test_what_it_does_not_take() -> None:
     for wrong in (nn.CrossEntropyLoss(), "adma", lambda z, y: z.sum()):
         with pytest.raises(TypeError, match="loss of adma"):

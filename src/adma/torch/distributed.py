@@ -50,11 +50,12 @@ class _Options:
         if self.classes is None or target.is_floating_point():
             each = 1 if self.classes is None else target.shape[0 if target.dim() == 1 else self.classes]
             return torch.full((2,), target.numel() // max(1, each), dtype=kind, device=target.device)
+        target = target.long()  # in uint8, -100 is 156, which is a class
         keep = target != self.ignore_index
         rows = keep.sum().to(kind)
         if self.weight is None:
             return torch.stack([rows, rows])
-        weights = self.weight.to(kind)[torch.where(keep, target, 0).long()]
+        weights = self.weight.to(kind)[torch.where(keep, target, 0)]
         return torch.stack([torch.where(keep, weights, 0.0).sum(), rows])
 
 
