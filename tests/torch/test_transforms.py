@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import adma
 import exact
@@ -278,6 +279,25 @@ def test_export(spec, target):
     loss_fn, z, y = case(spec, target, "mean")
     exported = torch.export.export(loss_fn, (z, y)).module()
     close(exported(z.flip(0), y), loss_fn(z.flip(0), y))
+
+
+@some_losses
+@pytest.mark.parametrize("how", [{}, {"tracing_mode": "fake"}], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_make_fx_records_the_loss_and_not_a_number(spec, how, reduction):
+    loss_fn, z, y = case(spec, reduction=reduction)
+
+    def both(x, target):
+        x = x.detach().requires_grad_()
+        loss = loss_fn(x, target)
+        return loss.detach(), *torch.autograd.grad(loss.sum(), x)
+
+    recorded = make_fx(both, **how)(z, y)
+    later = torch.tensor([0, -100, 2])  # what is ignored may not have been there when it was recorded
+    for got, true in zip(recorded(-z, later), both(-z, later), strict=True):
+        close(got, true)
+    recorded = make_fx(loss_fn, pre_dispatch=True)(z, y)
+    close(recorded(-z, later), loss_fn(-z, later))
 
 
 def test_the_gradient_is_of_the_value_that_was_computed():

@@ -16,7 +16,7 @@ from torch.nn import _reduction
 
 from adma import _check
 from adma.torch.kernels import native
-from adma.torch.kernels.choose import Choice, in_dual_level, transforming
+from adma.torch.kernels.choose import Choice, in_dual_level, recording, transforming
 
 # how far the sum of a row of probabilities may be from 1, by the type that they come in
 _SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
@@ -49,7 +49,7 @@ def values_readable(tensor: Tensor) -> bool:
 
 def values_there(tensor: Tensor) -> bool:
     """Whether there are values, and no graph or transformation that looking at them would break."""
-    if torch.compiler.is_compiling() or transforming() or in_dual_level() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or transforming() or in_dual_level() or recording():
         return False
     return tensor.device.type != "meta" and type(tensor) in (Tensor, torch.nn.Parameter)
 

@@ -23,6 +23,9 @@ class Choice(NamedTuple):
 
 # where this torch does not tell, there is nothing to tell
 _functorch_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+_dispatch_mode = getattr(torch._C, "_get_dispatch_mode", lambda key: None)
+_early_mode = getattr(torch._ops, "_get_dispatch_mode_pre_dispatch", lambda key: None)
+_PROXY = getattr(getattr(torch._C, "_TorchDispatchModeKey", None), "PROXY", None)
 _is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
 
 PLAIN = Choice("eager", "plain autograd")
@@ -42,8 +45,8 @@ def choose(*tensors: Tensor) -> Choice:
         return COMPILED
     if transforming():
         return Choice("composed", "torch.func transforms need plain operators")
-    if torch.jit.is_tracing() or torch.jit.is_scripting():
-        return Choice("composed", "torch.jit records plain operators")
+    if recording() or torch.jit.is_scripting():
+        return Choice("composed", "torch.jit and make_fx record plain operators")
     for tensor in tensors:
         if type(tensor) not in (Tensor, torch.nn.Parameter):
             return Choice("composed", f"{type(tensor).__name__} is a tensor subclass")
@@ -54,7 +57,7 @@ def choose(*tensors: Tensor) -> Choice:
 
 def ordinary() -> bool:
     """Whether PyTorch transforms, records and compiles nothing here: then plain autograd serves every plain tensor."""
-    return not (torch.compiler.is_compiling() or transforming() or torch.jit.is_tracing() or in_dual_level())
+    return not (torch.compiler.is_compiling() or transforming() or recording() or in_dual_level())
 
 
 def choose_rows(z: Tensor, target: Tensor, shape: Shape) -> Choice:
@@ -151,6 +154,11 @@ def choose_dense(
 def transforming() -> bool:
     """Whether a torch.func transform (vmap, grad, jvp, ...) is active."""
     return bool(_functorch_active())
+
+
+def recording() -> bool:
+    """Whether `torch.jit.trace` or `make_fx` records what is done to plain tensors: a kernel would go unseen."""
+    return torch.jit.is_tracing() or (_dispatch_mode(_PROXY) or _early_mode(_PROXY)) is not None
 
 
 def batched(tensor: Tensor) -> bool:
