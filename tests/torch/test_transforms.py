@@ -333,3 +333,38 @@ def test_a_shape_can_be_learned(spec, name):
     value = torch.tensor(getattr(member, name), dtype=torch.float64, requires_grad=True)
     close(loss(z, value), functional.flexible_loss(member, z, y, reduction="none"))
     assert gradcheck(loss, (z.requires_grad_(), value))
+
+
+CHANGED = {  # of a target and class weights
+    "rows": lambda z, y, w: functional.adma_loss(z, y, w, reduction="none"),
+    "smoothed rows": lambda z, y, w: functional.adma_loss(z, y, w, reduction="none", label_smoothing=0.1),
+    "smoothed float16": lambda z, y, w: functional.adma_loss(z.half(), y, w, label_smoothing=0.1),
+    "probabilities": lambda z, y, w: functional.adma_loss(z, z.detach().softmax(1), w, reduction="none"),
+    "smoothed mean": lambda z, y, w: functional.adma_loss(z, y, w, label_smoothing=0.1),
+    "squared error": lambda z, y, w: functional.mean_squared_error(z, y, w),
+    "linear rows": lambda z, y, w: functional.linear_adma_loss(z, LAYER, y, weight=w, reduction="none"),
+    "linear, smoothed rows": lambda z, y, w: functional.linear_adma_loss(
+        z, LAYER, y, weight=w, reduction="none", label_smoothing=0.1
+    ),
+}
+LAYER = torch.eye(100)
+
+
+@pytest.mark.parametrize("changed", ["target", "weight"])
+@pytest.mark.parametrize("loss", CHANGED)
+def test_what_is_changed_before_the_backward_pass_is_never_read_in_silence(loss, changed):
+    """The gradient is that of the value, or autograd says that a tensor was modified."""
+    z = torch.randn(3000, 100, generator=torch.Generator().manual_seed(0))  # more than a block of the eager engine
+    true, got = z.clone().requires_grad_(), z.clone().requires_grad_()
+    for x in (true, got):
+        y, w = torch.arange(3000) % 100, torch.linspace(0.5, 2.0, 100)
+        value = CHANGED[loss](x, y, w).sum()
+        if x is got:
+            (y if changed == "target" else w).mul_(0)
+        try:
+            value.backward()
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            return
+    torch.testing.assert_close(got.grad, true.grad)

@@ -7,6 +7,7 @@ pass hands them over. So there are three matrix products, as with separate layer
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -155,7 +156,7 @@ class _Rows(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, linear_weight: Tensor, linear_bias: Tensor | None,
                 call: LinearCall) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         ctx.call = call
-        ctx.save_for_backward(x, linear_weight, linear_bias)
+        ctx.save_for_backward(x, linear_weight, linear_bias, call.target, call.weight)
         rows = torch.zeros(x.shape[0], dtype=terms.row_dtype(x.device), device=x.device)
         extra = torch.zeros_like(rows) if call.z_loss else None
         with no_autocast(x.device):
@@ -169,13 +170,14 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, linear_weight, linear_bias = ctx.saved_tensors
+        x, linear_weight, linear_bias, target, weight = ctx.saved_tensors
+        call = replace(ctx.call, target=target, weight=weight)  # unchanged, as autograd has made sure
         grad = grads[0] if grads[0] is not None else x.new_zeros(x.shape[0], dtype=terms.row_dtype(x.device))
         extra = grads[1] if grads[1] is not None else torch.zeros_like(grad)
         if torch.is_grad_enabled() or transforming() or batched(grad):
             return (*_differentiable(ctx, grad, extra), None)
         _, made = loss_and_gradients(
-            ctx.call, x, linear_weight, linear_bias, grad.contiguous(), extra.contiguous(), ctx.needs_input_grad[:3]
+            call, x, linear_weight, linear_bias, grad.contiguous(), extra.contiguous(), ctx.needs_input_grad[:3]
         )
         kinds = [None if t is None else t.dtype for t in (x, linear_weight, linear_bias)]
         return (*(None if m is None else m.to(k) for m, k in zip(made, kinds, strict=True)), None)

@@ -2,14 +2,15 @@
 
 A row's loss is `sum_j w_j psi(t_j)`, t_j the negative log-likelihood of class j. As for class indices (`fused.py`), a
 "mean" or "sum" is made with its gradient in one walk over the logits, and rows that are not reduced, or float16 logits,
-are walked once in each pass. What is differentiated again, or mapped, goes through plain operators.
+are walked once in each pass. What is differentiated again, or mapped, goes through plain operators. What a backward
+pass reads again, class weights too, is saved with autograd, which refuses it if it was changed in between.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -173,7 +174,7 @@ class _Reduced(torch.autograd.Function):
         if inplace:
             torch.autograd.graph.increment_version(z)
         else:
-            ctx.save_for_backward(z, target)
+            ctx.save_for_backward(z, target, shares.weight)
         ctx.gradient, ctx.scale, ctx.inplace = gradient, scale, inplace
         ctx.shape, ctx.shares = shape, shares
         return torch.scalar_tensor(total, dtype=dtype, device=z.device)
@@ -192,14 +193,15 @@ class _Reduced(torch.autograd.Function):
                 return gradient.mul_(factor), None, None, None, None, None, None
         if ctx.inplace:
             raise RuntimeError(ONCE)
-        z, target = ctx.saved_tensors
+        z, target, weight = ctx.saved_tensors
+        shares = replace(ctx.shares, weight=weight)
         if again:
             keep = ctx.scale != 0 if isinstance(ctx.scale, Tensor) else None
             seed = (grad.to(torch.float64) * ctx.scale).expand(z.shape[0], z.shape[2])
-            found = _composed_gradient(z, target, ctx.shape, ctx.shares, keep, seed)
+            found = _composed_gradient(z, target, ctx.shape, shares, keep, seed)
             return found, None, None, None, None, None, None
         out = torch.empty_like(z) if gradient is None else gradient
-        _native(z, target, ctx.shape, ctx.shares, ctx.scale * float(grad), out=out)
+        _native(z, target, ctx.shape, shares, ctx.scale * float(grad), out=out)
         return out, None, None, None, None, None, None
 
 
@@ -214,7 +216,7 @@ class _ReducedOnDevice(torch.autograd.Function):
         if inplace:
             torch.autograd.graph.increment_version(z)
         else:
-            ctx.save_for_backward(z, target)
+            ctx.save_for_backward(z, target, shares.weight)
         ctx.shape, ctx.shares, ctx.scale, ctx.inplace = shape, shares, scale, inplace
         return (scale * rows).sum()
 
@@ -226,13 +228,14 @@ class _ReducedOnDevice(torch.autograd.Function):
             return triton.scale_(gradient, grad), None, None, None, None, None
         if ctx.inplace:
             raise RuntimeError(ONCE)
-        z, target = ctx.saved_tensors
+        z, target, weight = ctx.saved_tensors
+        shares = replace(ctx.shares, weight=weight)
         found: Tensor | None
         if again:
             seed = grad * ctx.scale
-            found = _composed_gradient(z, target, ctx.shape, ctx.shares, ctx.scale != 0, seed)
+            found = _composed_gradient(z, target, ctx.shape, shares, ctx.scale != 0, seed)
         else:
-            found = _triton(z, target, ctx.shape, ctx.shares, grad * ctx.scale)[1]
+            found = _triton(z, target, ctx.shape, shares, grad * ctx.scale)[1]
         return found, None, None, None, None, None
 
 
@@ -241,7 +244,7 @@ class _Rows(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, target: Tensor, shape: Shape, shares: Shares, keep: Tensor | None, inplace: bool
     ) -> Tensor:
-        ctx.save_for_backward(z, target, *([] if keep is None else [keep]))
+        ctx.save_for_backward(z, target, shares.weight, keep)
         ctx.shape, ctx.shares, ctx.inplace = shape, shares, inplace
         if _on_device(z):
             counts = torch.ones((), dtype=torch.float32, device=z.device).expand(z.shape[0], z.shape[2])
@@ -253,17 +256,17 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
-        z, target, *rest = ctx.saved_tensors
-        keep = rest[0] if rest else None
+        z, target, weight, keep = ctx.saved_tensors
+        shares = replace(ctx.shares, weight=weight)
         if torch.is_grad_enabled() or transforming() or batched(grad):
-            found = _composed_gradient(z, target, ctx.shape, ctx.shares, keep, grad)
+            found = _composed_gradient(z, target, ctx.shape, shares, keep, grad)
             return found, None, None, None, None, None
         scale = grad if keep is None else torch.where(keep, grad, torch.zeros_like(grad))
         out = z.detach() if ctx.inplace else torch.empty_like(z)
         if _on_device(z):
-            _triton(z, target, ctx.shape, ctx.shares, scale, out=out)
+            _triton(z, target, ctx.shape, shares, scale, out=out)
         else:
-            _native(z, target, ctx.shape, ctx.shares, scale, out=out)
+            _native(z, target, ctx.shape, shares, scale, out=out)
         if ctx.inplace:
             torch.autograd.graph.increment_version(z)
         return out, None, None, None, None, None

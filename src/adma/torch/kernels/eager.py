@@ -181,15 +181,15 @@ def dense_rows(z: Tensor, target: Tensor, function: RowFunction, *, weights: tup
     # the engine first: asked of a graph's changing size, the block's would become a guard on it
     if closed or choose_dense(z, target).engine != "eager" or z.numel() <= _block_size(z):
         return function(z, target)
-    return _DenseRows.apply(z, target, function)
+    return _DenseRows.apply(z, target, function, weights)
 
 
 class _DenseRows(torch.autograd.Function):
     """Keeps no intermediate array: the backward pass computes each block again."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, target: Tensor, function: RowFunction) -> Tensor:
-        ctx.save_for_backward(z, target)
+    def forward(ctx: Any, z: Tensor, target: Tensor, function: RowFunction, weights: tuple[Tensor, ...]) -> Tensor:
+        ctx.save_for_backward(z, target, *weights)  # which `function` has: autograd refuses them if they change
         ctx.function = function
         out: Tensor | None = None
         for block in _blocks(z):
@@ -201,8 +201,8 @@ class _DenseRows(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        z, target = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        z, target, *_ = ctx.saved_tensors
         wanted = [t for t, needs in zip((z, target), ctx.needs_input_grad, strict=False) if needs]
         if torch.is_grad_enabled() or transforming() or batched(grad):
             with torch.enable_grad():
@@ -218,7 +218,7 @@ class _DenseRows(torch.autograd.Function):
                     _cut(whole, block).copy_(part)
         result = iter(found)
         first, second = (next(result) if needs else None for needs in ctx.needs_input_grad[:2])
-        return first, second, None
+        return first, second, None, None
 
 
 def _block_size(z: Tensor) -> int:
