@@ -429,6 +429,36 @@ def test_in_place_has_no_place_in_transforms_and_other_losses():
         functional.mean_squared_error(logits(8, 5), y, inplace=True)
 
 
+# memory that does not hold the values
+
+
+def negated_when_read(x):
+    """`x` as the imaginary part of a conjugate, which torch negates only when it reads it."""
+    found = torch.complex(torch.zeros_like(x), -x).conj().imag
+    assert found.is_neg()
+    return found
+
+
+@pytest.mark.parametrize("options", [{}, {"reduction": "none"}, {"label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize("lazily", ["logits", "target", "weight"])
+def test_a_tensor_that_is_negated_when_read_is_read_so(lazily, options):
+    x, y, w = logits(8, 5), torch.rand(8, 5, dtype=torch.float64), torch.linspace(0.5, 2.0, 5, dtype=torch.float64)
+    y = y if lazily == "target" else torch.arange(8) % 5
+    w = w if lazily == "weight" else None
+    true = functional.adma_loss(x, y, w, **options)
+    if lazily == "target":
+        y = negated_when_read(y)
+    if lazily == "weight":
+        w = negated_when_read(w)
+    z = x.clone().requires_grad_()
+    value = functional.adma_loss(negated_when_read(z) if lazily == "logits" else z, y, w, **options)
+    torch.testing.assert_close(value, true)
+    (gradient,) = torch.autograd.grad(value.sum(), z)
+    z = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(functional.adma_loss(z, y, w, **options).sum(), z)
+    torch.testing.assert_close(gradient, expected)
+
+
 # which kernel
 
 

@@ -50,9 +50,16 @@ def choose(*tensors: Tensor) -> Choice:
     for tensor in tensors:
         if type(tensor) not in (Tensor, torch.nn.Parameter):
             return Choice("composed", f"{type(tensor).__name__} is a tensor subclass")
+        if lazy(tensor):
+            return Choice("composed", "a tensor's memory does not hold its values, as that of x.conj().imag")
         if in_dual_level() and forward_ad.unpack_dual(tensor).tangent is not None:
             return Choice("composed", "forward-mode differentiation needs plain operators")
     return PLAIN
+
+
+def lazy(tensor: Tensor) -> bool:
+    """Whether a tensor's values are not what its memory holds, which a kernel reads: negated when read, or all zero."""
+    return tensor.is_neg() or tensor._is_zerotensor()
 
 
 def ordinary() -> bool:
@@ -133,7 +140,7 @@ def choose_dense(
         member: psi and slope; None for a loss outside the family, or one of probabilities.
         weight: (C), of the classes.
     """
-    plain = choose(z) if target is None else choose(z, target)
+    plain = choose(*(tensor for tensor in (z, target, weight) if tensor is not None))
     if plain.engine == "composed":
         return plain
     if weight is not None and weight.requires_grad:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adma.torch.kernels import eager, native, operators, triton
-from adma.torch.kernels.choose import batched, choose_rows, ordinary, transforming
+from adma.torch.kernels.choose import batched, choose_rows, lazy, ordinary, transforming
 from adma.torch.kernels.program import formula
 from adma.torch.kernels.terms import Shape
 
@@ -129,7 +129,7 @@ def direct(
         return None
     if target.shape != (size[:1] if len(size) == 2 else size[:1] + size[2:]) or not target.is_contiguous():
         return None
-    if (len(size) > 2 and not z.is_contiguous()) or not native.serves(shape):
+    if (len(size) > 2 and not z.is_contiguous()) or lazy(z) or not native.serves(shape):
         return None
     if dtype is torch.bfloat16 and torch.is_autocast_enabled("cpu"):  # where a loss is float32
         return None
