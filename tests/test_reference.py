@@ -124,3 +124,20 @@ def test_reference_refuses_what_it_does_not_know():
         reference.loss(Unknown(), np.zeros((1, 2)), [0])
     with pytest.raises(ValueError, match="linear in p"):
         reference.posterior(family.MeanAbsoluteError(), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("error", "target", "options"),
+    [
+        (IndexError, [-1, 0], {}),
+        (IndexError, [3, 0], {}),
+        (ValueError, [[0], [1]], {}),
+        (ValueError, [0, 1, 1], {}),
+        (ValueError, [0, 1], {"reduction": "average"}),
+        (ValueError, [0, 1], {"label_smoothing": 3.0}),
+    ],
+)
+def test_reference_refuses_a_call_that_it_would_misread(error, target, options):
+    for compute in (reference.loss, reference.gradient):
+        with pytest.raises(error, match=next(iter(options), "target")):
+            compute(family.Adma(), [[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]], target, **options)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from adma import constraints
+from adma import _check, constraints
 from adma.classic import (
     ActivePassive,
     BiTempered,
@@ -31,6 +31,7 @@ from adma.classic import (
 from adma.family import CrossEntropy, Loss, Member
 
 Array = np.ndarray[Any, Any]
+_REDUCTIONS = ("none", "mean", "sum")
 
 
 def nll(logits: Array) -> Array:
@@ -74,7 +75,12 @@ def loss(
         reduction: "none", "mean" or "sum".
         label_smoothing: in [0, 1].
         from_probabilities: whether `logits` are posteriors.
+
+    Raises:
+        ValueError: shapes that do not fit, an option that is not known or out of its range.
+        IndexError: a class index outside [0, C) that is not `ignore_index`.
     """
+    _check.one_of("reduction", reduction, _REDUCTIONS)
     if isinstance(member, SmoothedCrossEntropy):
         label_smoothing = member.combined(label_smoothing)
         member = CrossEntropy()
@@ -106,6 +112,7 @@ def gradient(member: Member, logits: Any, target: Any, *, reduction: str = "mean
     `dL/dz_k = s_k W - y_k psi'(t_k)` with `W = sum_j y_j psi'(t_j)`; the weights of the classes go with y.
     For members of the family, from logits.
     """
+    _check.one_of("reduction", reduction, _REDUCTIONS)
     weight, smoothing = options.get("weight"), options.get("label_smoothing", 0.0)
     z, y, valid, unbatched = _canonical(logits, target, options.get("ignore_index", -100), smoothing)
     w = np.ones(z.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -137,6 +144,7 @@ def binary_loss(
     reduction: str = "mean",
 ) -> Any:
     """`y psi(softplus(-z)) + (1 - y) psi(softplus(z))`, one logit a label; the options of `BCEWithLogitsLoss`."""
+    _check.one_of("reduction", reduction, _REDUCTIONS)
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target, dtype=np.float64)
     positive = (1.0 if pos_weight is None else np.asarray(pos_weight)) * y
     with np.errstate(invalid="ignore"):
@@ -208,11 +216,22 @@ def _canonical(logits: Any, target: Any, ignore_index: int, smoothing: float) ->
     """(N, C, ...) logits and target probabilities, which rows count, whether the batch axis was added."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(target)
     unbatched = z.ndim == 1
+    _check.real("label_smoothing", smoothing, low=0, high=1)
     hard = y.ndim != z.ndim
     if unbatched:
         z, y = z[None], y[None]
+    expected = z.shape[:1] + z.shape[2:] if hard else z.shape
+    if y.shape != expected:  # which NumPy might broadcast
+        kind = "class indices" if hard else "probabilities"
+        raise ValueError(f"target of {kind} must have shape {expected} for logits {z.shape}, got {y.shape}")
     if hard:
         valid = y != ignore_index
+        wrong = y[valid & ((y < 0) | (y >= z.shape[1]))]
+        if wrong.size:  # NumPy would count a negative one from the end
+            raise IndexError(
+                f"target {wrong[0]} is out of range: with {z.shape[1]} classes an index is in [0, {z.shape[1] - 1}], "
+                f"or ignore_index = {ignore_index}"
+            )
         y = _hot(np.where(valid, y, 0), z.shape[1])
         z = np.where(valid[:, None], z, 0.0)
     else:
