@@ -222,6 +222,15 @@ def test_what_is_wrong_is_named(call, error, message):
         call()
 
 
+@pytest.mark.parametrize("wrong", [-1, C])
+def test_a_class_that_is_none_is_named(wrong):
+    layer = nn.Linear(D, C)
+    loss_fn = adma.LargeMarginSoftmaxLoss(margin=2).attach(layer)
+    target = torch.tensor([0, wrong, 1])
+    with pytest.raises(IndexError, match=rf"target {wrong} is out of range: with {C} classes"):
+        loss_fn(layer(torch.randn(3, D)), target)
+
+
 def test_under_ddp(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from adma import classic
 from adma.family import CrossEntropy
+from adma.torch import checks
 from adma.torch.classic import ClassicLoss
 from adma.torch.engine import flexible_loss
 from adma.torch.flexible import Shape
@@ -52,9 +53,17 @@ def large_margin_logits(
 
     Raises:
         TypeError, ValueError: shapes that do not belong together, margin or lam out of their range.
+        IndexError: a class index outside [0, C), where the values can be read without waiting for a device.
     """
     member = classic.LargeMarginSoftmax(margin=margin, lam=lam)
     _check_shapes(logits, target, features, weight)
+    if checks.values_readable(target):
+        wrong = target[(target < 0) | (target >= logits.shape[1])]
+        if wrong.numel():
+            raise IndexError(
+                f"target {int(wrong[0])} is out of range: with {logits.shape[1]} classes an index is in "
+                f"[0, {logits.shape[1] - 1}]"
+            )
     kind = terms.row_dtype(logits.device)
     own = weight[target].to(kind)
     x = features.to(kind)
