@@ -137,12 +137,26 @@ def test_a_class_without_weight_is_refused(text):
         adma.make_loss(text, weight=torch.tensor([1.0, 0.0, 1.0])).posterior(torch.randn(4, 3))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")
+def test_it_is_traced_with_class_weights():
+    loss_fn = adma.AdmaLoss(weight=torch.tensor([0.5, 1.0, 2.0]))
+    traced = torch.jit.trace(lambda x: loss_fn.posterior(x), torch.zeros(4, 3))
+    z = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(traced(z), loss_fn.posterior(z))
+
+
 def test_mistakes():
     member = family.Adma()
     with pytest.raises(TypeError, match="input must be a floating-point tensor"):
         functional.posterior(member, torch.ones(4, 3, dtype=torch.long))
     with pytest.raises(TypeError, match="input must be a tensor"):
         functional.binary_posterior(member, [0.5])
+    with pytest.raises(ValueError, match="class dimension"):
+        functional.posterior(family.Adma(), torch.tensor(1.0))
+    for weight in (torch.ones(2), torch.ones(1), torch.ones(1, 3)):
+        with pytest.raises(ValueError, match=r"weight must have shape \(3,\)"):
+            functional.posterior(family.Adma(), torch.zeros(4, 3), weight=weight)
 
 
 @pytest.mark.parametrize("member", POSSIBLE, ids=exact.name)

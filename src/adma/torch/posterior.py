@@ -12,6 +12,7 @@ from torch import Tensor
 from adma.family import Member
 from adma.torch import checks
 from adma.torch.kernels import terms
+from adma.torch.kernels.choose import recording
 
 
 def posterior(
@@ -30,11 +31,14 @@ def posterior(
         noisy posteriors: what the targets showed.
 
     Raises:
-        ValueError: the loss does not determine the posteriors, or a class weight is 0.
+        ValueError: the loss does not determine the posteriors, a class weight is 0, or shapes do not fit.
         TypeError: `input` is no floating-point tensor.
     """
     refuse(member.no_posterior or no_trace(weight))
     t = class_nll(input, from_probabilities)
+    # where torch records, a size is a tensor
+    if weight is not None and not recording() and weight.shape != t.shape[1:2]:
+        raise ValueError(f"weight must have shape ({t.shape[1]},), one a class, got {tuple(weight.shape)}")
     possible = t < torch.inf  # a masked class stays impossible; its own terms are inf - inf
     finite = torch.where(possible, t, torch.ones_like(t))
     log_eta = torch.where(possible, -finite - member.log_slope(finite, terms.xp), float("-inf"))
@@ -73,6 +77,8 @@ def refuse(reason: str) -> None:
 def class_nll(input: Tensor, from_probabilities: bool = False) -> Tensor:
     """`t = -log p` of every class, (N, C, ...), from logits or probabilities of shape (C), (N, C) or (N, C, ...)."""
     checks.floating("input", input)
+    if input.dim() == 0:
+        raise ValueError("input must have a class dimension: (C), (N, C) or (N, C, d1, ...), got a scalar")
     z = input.unsqueeze(0) if input.dim() == 1 else input
     z = z.to(terms.row_dtype(z.device))
     return -torch.log(z) if from_probabilities else terms.nll_all(z)
