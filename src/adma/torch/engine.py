@@ -52,9 +52,10 @@ def flexible_loss(
         from_probabilities: whether `input` holds posteriors instead of logits: in [0, 1], summing to 1. Logits
             are exact where posteriors have already been rounded to 0 or 1; prefer them.
         inplace: write the gradient into the memory of `input`, which saves an array of its size. The logits are
-            destroyed: for logits that nothing else needs, such as the output of a last linear layer. If something
-            else does need them, autograd raises an error in the backward pass. For one backward pass; with label
-            smoothing or probabilities where a kernel serves the call (`adma doctor`).
+            destroyed: for logits that nothing else needs, such as the output of a last linear layer. Of what used them
+            before, autograd raises an error in the backward pass if it needs them; what reads them after the call, an
+            accuracy or a second loss, reads the gradient unnoticed. For one backward pass; with label smoothing or
+            probabilities where a kernel serves the call (`adma doctor`).
 
     Returns:
         A scalar, or for "none" the targets' shape without classes; the input's type (float32 under autocast).
