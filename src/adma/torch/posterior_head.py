@@ -53,7 +53,8 @@ def posterior_head(model: nn.Module, loss: str | Loss | nn.Module, *, binary: bo
 
     The result shares the network and the loss (no copy), starts in the network's train or eval mode, and can be saved,
     compiled, exported (`torch.export`, ONNX) and traced (`torch.jit.trace`; not scripted: a loss's formula is Python).
-    Its inputs are the network's, so a free batch size is exported with `dynamic_shapes=(({0: "batch"},),)`.
+    Its inputs are the network's, so a free batch size is exported with
+    `dynamic_shapes=(({0: torch.export.Dim("batch")},),)`.
 
     Args:
         model: gives logits (C), (N, C) or (N, C, d1, ...), or an object that holds them as `.logits`, as the models of
