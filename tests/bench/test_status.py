@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 from pathlib import Path
@@ -14,10 +15,10 @@ from adma_command import ADMA, adma
 
 from adma.bench.export import FORMATS, tables_of
 from adma.bench.folder import Folder
-from adma.bench.lease import Leases
+from adma.bench.lease import Lease, Leases
 from adma.bench.owner import Owner
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
-from adma.bench.status import look
+from adma.bench.status import Status, look, status
 from adma.bench.study import Entry, Plan, Setting, Study
 
 STUDY = Study(Setting("digits", "0123456789abcdef", epochs=4), ("cce", "adma:a=0.26"), (0, 1, 2))
@@ -27,10 +28,10 @@ STUDY = Study(Setting("digits", "0123456789abcdef", epochs=4), ("cce", "adma:a=0
 def folder(tmp_path: Path) -> Folder:
     made = Folder(tmp_path / "out")
     made.open(STUDY, about={"command": "adma compare digits"})
-    for number, (cell, status) in enumerate(zip(STUDY.cells(), (DONE, DONE, DIVERGED, FAILED), strict=False)):
+    for number, (cell, came_out) in enumerate(zip(STUDY.cells(), (DONE, DONE, DIVERGED, FAILED), strict=False)):
         epochs = {name: np.array([1.0, 2.0, 3.0, number]) for name in COLUMNS}
         trace = {"step": np.array([0, 5]), "epoch": np.array([0.0, 0.5]), "a": np.array([0.1, 0.2])} if number else {}
-        made.write(CellResult(cell, status, f"reason {number}\nmore", 10.0, epochs, {"weights": "ab"}, trace))
+        made.write(CellResult(cell, came_out, f"reason {number}\nmore", 10.0, epochs, {"weights": "ab"}, trace))
     return made
 
 
@@ -93,12 +94,12 @@ def test_watching_ends_when_all_is_done(tmp_path: Path) -> None:
     assert "all is done" in out
 
 
-@pytest.mark.parametrize("stopped_before", [False, True])
-def test_a_search_is_not_done_while_it_runs(stopped_before: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_trials", [False, True])
+def test_a_search_is_not_done_while_it_runs(has_trials: bool, tmp_path: Path) -> None:
     """Its next cells follow from what comes out, so that of those that are there none may be left."""
     folder = Folder(tmp_path / "out")
     folder.open_search({}, {"settings": {}, "about": {"command": "adma tune digits"}})
-    if stopped_before:
+    if has_trials:
         folder.note("trials.json", {"adma": [{"state": "COMPLETE"}]})
     done, running = STUDY.cells()[:2]
     folder.write(CellResult(done, DONE, "", 1.0, {name: np.array([0.5]) for name in COLUMNS}))
@@ -109,8 +110,8 @@ def test_a_search_is_not_done_while_it_runs(stopped_before: bool, tmp_path: Path
     assert run.returncode == 0
     assert "all is done" not in run.stdout
     assert "epoch 2 of 4" in run.stdout
-    assert "a search runs; its trials are counted when it stops" in run.stdout
-    assert ("adma: 1 complete trials" in run.stdout) == ("here as it last did" in run.stdout) == stopped_before
+    assert "a search runs" in run.stdout
+    assert ("adma: 1 complete trials" in run.stdout) == has_trials
     command = [*ADMA, "status", str(folder.root), "--watch", "0.1"]
     watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -119,6 +120,24 @@ def test_a_search_is_not_done_while_it_runs(stopped_before: bool, tmp_path: Path
     out, _ = watching.communicate(timeout=60)
     assert watching.returncode == 0
     assert "nothing runs; to go on: adma tune digits" in out
+
+
+@pytest.mark.parametrize(("running", "looks"), [("10110010001", 10), ("0010001", 6), ("0001", 3)])
+def test_a_search_between_two_trainings_is_watched_on(
+    running: str, looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds no lease from the end of a training to the beginning of the next one."""
+    lease = Lease("0123", Owner("node-7", 4321, "x"), "", "", {}, 0)
+    seen: list[str] = []
+
+    def found(where: object) -> Status:
+        seen.append(running[len(seen)])
+        return Status(tmp_path, (), {}, (lease,) * (seen[-1] == "1"), "adma tune digits", search=True)
+
+    monkeypatch.setattr("adma.bench.status.look", found)
+    monkeypatch.setattr("adma.bench.status.render", lambda _: "")
+    assert status(argparse.Namespace(dir=tmp_path, watch=0.0)) == 0
+    assert len(seen) == looks
 
 
 def test_tables_for_other_programs(folder: Folder) -> None:

@@ -26,6 +26,8 @@ from adma.bench.result import DIVERGED, DONE, FAILED, MISSING
 from adma.bench.study import Cell
 
 _FAILURES = 20  # shown
+_STILL = 3  # looks in a row that find nothing of a search running, until it is taken to have stopped
+_PAUSE = 5.0  # seconds between such looks, at most
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Status:
     leases: of cells that are trained now.
     command: that was given for the folder.
     search: whether it holds a search, of which more cells may come than are there.
-    trials: of a search, lines about its trials when it last stopped.
+    trials: of a search, lines about its trials so far.
     """
 
     root: Path
@@ -104,9 +106,12 @@ def status(options: argparse.Namespace) -> int:
     if options.watch is None:
         console.print(render(found), soft_wrap=True)
     else:
+        idle = 0
         with Live(render(found), console=console, auto_refresh=False) as live:
-            while found.goes_on:
-                time.sleep(options.watch)
+            # Between two trainings a search holds no lease for a moment.
+            while found.goes_on or (found.search and idle < _STILL - 1):
+                idle = 0 if found.goes_on else idle + 1
+                time.sleep(min(options.watch, _PAUSE) if idle else options.watch)
                 found = look(options.dir)
                 live.update(render(found), refresh=True)
     failed = any(known.status == FAILED for known in found.known.values())
@@ -206,9 +211,7 @@ def _failures(found: Status) -> list[Text]:
 
 def _outlook(found: Status) -> str:
     if found.search:
-        if not found.leases:
-            return f"nothing runs; to go on: {found.command}"
-        return f"a search runs; its trials are counted when it stops{', here as it last did' if found.trials else ''}"
+        return "a search runs" if found.leases else f"nothing runs; to go on: {found.command}"
     if not found.left:
         return "all is done"
     seconds = found.seconds_left
