@@ -75,6 +75,7 @@ def test_a_point_becomes_a_canonical_spec() -> None:
         ("adma:normalize=0..1", "must be true or false"),
         ("adma:normalize=search", "declares no range"),
         ("adma:", "nothing stands behind the colon"),
+        ("adma:a=0.1,,", "'' is not of the form key=value"),
         ("adma:a=0.1..", "must be a number"),
     ],
 )

@@ -94,7 +94,7 @@ def parse_template(text: str) -> Template:
     asked: dict[str, str] = {}
     for part in tail.split(",") if colon else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key in fixed or key in asked:
+        if key and (key in fixed or key in asked):  # an empty one is told below, as in every other command
             raise BenchError(f"{where}: {key} is given twice")
         if value != SEARCH and ".." not in value:
             fixed[key] = f"{key}{equals}{value}"
