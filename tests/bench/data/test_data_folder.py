@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from adma.bench.data import sources
 from adma.bench.data.catalog import load
+from adma.bench.data.images import Header, read_header
 from adma.bench.errors import BenchError
 
 # -- what is read -------------------------------------------------------------------------------------------
@@ -197,6 +198,24 @@ def test_orientation_is_applied(tmp_path, form):
     exif = Image.Exif()
     exif[0x0112] = 6
     shown_turned(tmp_path, half_white(form, exif=exif))
+
+
+def test_a_tiffs_orientation_counts_once_whatever_pillow_made_of_its_size(monkeypatch):
+    """Pillow gives the size of a picture before it is turned until 10.4, and that of the turned one since 11."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content, opened = half_white("TIFF", exif=exif), Image.open
+    headers = []
+    for size in ((32, 16), (16, 32)):
+
+        def open_as(*given, size=size, **named):
+            image = opened(*given, **named)
+            image._size = size
+            return image
+
+        monkeypatch.setattr(Image, "open", open_as)
+        headers.append(read_header(io.BytesIO(content)))
+    assert headers == [Header(32, 16, False)] * 2
 
 
 def test_a_pngs_orientation_counts_wherever_it_stands(tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 2**26  # 8192 x 8192; below the size at which Pillow speaks of a decompression bomb
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap height and width
+_COLUMNS, _ROWS = 0x0100, 0x0101  # TIFF tags: the size of the picture before it is turned
 _BITS = 0x0102  # TIFF tag: bits of a channel
 _WIDE = "32-bit pixels, whose range is not known"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
@@ -70,8 +71,13 @@ def read_header(stream: BinaryIO) -> Header:
     """
     with _opened(stream) as image:
         height, width = image.height, image.width
-        # A TIFF's size is turned already. A PNG's getexif may decode the pixels: only where there is something to find.
-        may_turn = _png_may_turn(stream) if image.format == "PNG" else image.format != "TIFF"
+        if image.format == "PNG":  # its getexif may decode the pixels: only where there is something to find
+            may_turn = _png_may_turn(stream)
+        elif image.format == "TIFF":  # Pillow has turned its size already, since version 11
+            tags: Any = getattr(image, "tag_v2", {})
+            may_turn = (height, width) == (tags.get(_ROWS), tags.get(_COLUMNS))
+        else:
+            may_turn = True
         if may_turn and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
             height, width = width, height
         return Header(height, width, _is_grey(image))
