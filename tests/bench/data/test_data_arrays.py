@@ -273,6 +273,8 @@ def test_a_dataset_of_the_users_is_read_as_its_docstring_has_it(module):
         # A mapping's x of this shape would be channels last.
         windows = np.arange(6 * 2 * 16 * 4, dtype=np.float32).reshape(6, 2, 16, 4)
         def images(): return Dataset("images", windows, labels, ("a", "b"))
+        def lists(): return Dataset("lists", windows.tolist(), list(labels), ("a", "b"))
+        def last(): return Dataset("last", np.zeros((6, 16, 16, 3), np.uint8), labels, ("a", "b"), notes=("mine",))
         def square(): return Dataset("square", np.zeros((6, 1, 5, 3), np.uint8), labels, ("a", "b"))
         def texts(): return Dataset("texts", np.arange(42).reshape(6, 7), labels, ("a", "b"))
         """,
@@ -280,7 +282,12 @@ def test_a_dataset_of_the_users_is_read_as_its_docstring_has_it(module):
     data = load("user_whole:images")
     assert data.sample_shape == (2, 16, 4)
     assert data.x.ravel().tolist() == list(range(data.x.size))
+    assert (load("user_whole:lists").x == data.x).all()
     assert load("user_whole:square").notes == ()  # nothing was guessed
+    last = load("user_whole:last")  # what this means is not told by its shape, so it is said how it was taken
+    assert last.sample_shape == (16, 16, 3)
+    assert last.notes[0] == "mine"
+    assert "was read as channels first (N, C, H, W), as a Dataset has it" in last.notes[1]
     texts = load("user_whole:texts")
     assert texts.x.dtype == np.int64
     assert texts.kind == Kind((), vocabulary=42)

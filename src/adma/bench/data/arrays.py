@@ -37,7 +37,7 @@ from adma.bench.data.groups import numbered
 from adma.bench.errors import BenchError
 
 KEYS = ("x", "y", "class_names", "parts", "split", "layout", "groups")
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
 
 
 def from_mapping(what: str, name: str, data: Mapping[str, Any], notes: Sequence[str] = ()) -> Dataset:
@@ -136,7 +136,7 @@ def _features(what: str, x: np.ndarray, layout: str | None) -> tuple[np.ndarray,
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim == 4:
-        first, last = x.shape[1] in _CHANNELS, x.shape[3] in _CHANNELS
+        first, last = x.shape[1] in CHANNELS, x.shape[3] in CHANNELS
         if layout is None and first and last:
             notes.append(f"x of shape {x.shape} was read as channels first (N, C, H, W); say layout='NHWC' if not")
         if layout == "NHWC" or (layout is None and last and not first):

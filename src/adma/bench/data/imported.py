@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adma.bench.data.arrays import from_mapping
+from adma.bench.data.arrays import CHANNELS, as_array, from_mapping
 from adma.bench.data.checks import show
 from adma.bench.data.dataset import Dataset
 from adma.bench.data.dense import TOKENS
@@ -40,11 +40,18 @@ def call_function(data: str) -> Dataset:
         except (Exception, SystemExit) as error:
             raise BenchError(f"{what}: raised {type(error).__name__}: {show(str(error))}") from error
     if isinstance(value, Dataset):
+        x = as_array(what, "x", value.x)
         fields = {
-            "x": value.x, "y": value.y, "class_names": value.class_names, "parts": value.parts, "groups": value.groups,
-            "layout": _layout_of(value.x),
+            "x": x, "y": value.y, "class_names": value.class_names, "parts": value.parts, "groups": value.groups,
+            "layout": _layout_of(x),
         }  # fmt: skip
-        return from_mapping(what, value.name, fields, value.notes)
+        notes = list(value.notes)
+        if x.ndim == 4 and x.shape[3] in CHANNELS and x.shape[1] not in CHANNELS:
+            notes.append(
+                f"x of shape {x.shape} was read as channels first (N, C, H, W), as a Dataset has it; return a dict "
+                "with layout='NHWC' if it is not"
+            )
+        return from_mapping(what, value.name, fields, notes)
     if isinstance(value, tuple) and len(value) == 2:
         value = {"x": value[0], "y": value[1]}
     if not isinstance(value, Mapping):
