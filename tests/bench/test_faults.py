@@ -289,9 +289,11 @@ def test_an_interrupt_while_the_terminal_takes_nothing_stops_as_ever(tmp_path: P
     folder, main = Folder(tmp_path / "out"), threading.main_thread().ident
     folder.open(STUDY, about={})
     got: list[bytes] = []
+    writing = threading.Event()
 
     def later() -> None:
-        time.sleep(1.0)
+        writing.wait(60)
+        time.sleep(0.5)
         signal.pthread_kill(main, signal.SIGINT)  # type: ignore[arg-type]
         time.sleep(0.5)
         while some := os.read(reads, 65536):
@@ -299,6 +301,7 @@ def test_an_interrupt_while_the_terminal_takes_nothing_stops_as_ever(tmp_path: P
 
     class Talking(Ready):
         def run(self, cells: Iterator[Cell | None]) -> Iterator[Event]:
+            writing.set()
             display.say("x" * 20_000)
             yield from super().run(cells)
 
