@@ -147,7 +147,8 @@ NETWORK = """
 from torch import nn
 
 def net(in_channels, num_classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, num_classes))
+    first = nn.Linear(64, {width}).requires_grad_({learns})
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear({width}, num_classes))
 """
 
 
@@ -182,28 +183,29 @@ def test_a_last_state_that_is_only_read_again_keeps_the_optimizers(
     assert what_counts(grown) == what_counts(train(long, digits))
 
 
+@pytest.mark.parametrize("changed", [(30, True), (20, False)])  # other layers; the same, of which one learns no more
 @pytest.mark.parametrize("longer", [False, True])
 def test_a_state_of_a_network_whose_code_was_changed_is_not_gone_on_from(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longer: bool
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longer: bool, changed: tuple[int, bool]
 ) -> None:
     """It would fail again with every command: its own state is set aside, that of a shorter training is let alone."""
     monkeypatch.chdir(tmp_path)
 
-    def written(width: int) -> None:
-        (tmp_path / "changed_network.py").write_text(NETWORK.format(width=width))
+    def written(width: int, learns: bool) -> None:
+        (tmp_path / "changed_network.py").write_text(NETWORK.format(width=width, learns=learns))
         monkeypatch.delitem(sys.modules, "changed_network", raising=False)
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
         importlib.invalidate_caches()
 
     some = cell(digits, model="changed_network:net")
     worker = Worker(lambda _: digits, checkpoints=tmp_path, every=0.0, keep=True)
-    written(20)
+    written(20, True)
     calls = iter(range(100))
     first = worker.train(some, lambda *_: None, (lambda: False) if longer else (lambda: next(calls) > 5))
     assert (first is not None) == longer
     files = sorted(tmp_path.glob("checkpoints/*/*"))
     assert len(files) == 2
-    written(30)
+    written(*changed)
     again = replace(some, setting=replace(some.setting, epochs=5)) if longer else some
     expected = train(again, digits)
     result = worker.train(again, lambda *_: None)

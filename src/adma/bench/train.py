@@ -175,12 +175,15 @@ def train(
     begin, resumed = Position(1, 0), parallel.from_first(keeper.load() if keeper is not None else None)
     if resumed is not None:
         begin, kept = resumed
+        unfit = f"it does not fit {setting.model} as it is now"
         try:
             model.load_state_dict(kept["model"])
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # a network of the user's is known by its place, and what stands there can change
-            raise UnfitStateError(f"it does not fit {setting.model} as it is now") from error
+            raise UnfitStateError(unfit) from error
+        if _sizes(kept["optimizer"]) != _sizes(optimizer.state_dict()):  # a layer was frozen, or learns again
+            raise UnfitStateError(unfit)
         if not recordable or begin.epoch > setting.epochs:  # else it is after the recording, if there are steps to come
             optimizer.load_state_dict(kept["optimizer"])
         annealing.load_state_dict(kept["annealing"])
@@ -273,6 +276,11 @@ def train(
     epochs = {name: np.array([row.get(name, np.nan) for row in rows]) for name in COLUMNS}
     status = DIVERGED if reason else DONE
     return CellResult(cell, status, reason, spent + time.perf_counter() - started, epochs, env, shaping.trace())
+
+
+def _sizes(optimizer: Mapping[str, Any]) -> list[int]:
+    """How many parameters each group has, in an optimizer's state."""
+    return [len(group["params"]) for group in optimizer["param_groups"]]
 
 
 def _pieces(index: Tensor, drawn: Tensor, pieces: int) -> list[tuple[Tensor, Tensor]]:
