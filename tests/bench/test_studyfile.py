@@ -251,6 +251,7 @@ SIZE = r"image_size: must be HEIGHTxWIDTH such as 32x32, at least 1x1, got "
         ),
         ("title: [x", r"is no YAML"),
         ("title: 2026-99-99", r"is no YAML"),
+        (f"title: x\nlosses: {'[' * 3000}{']' * 3000}", r"lists or mappings stand too deep in one another"),
         ("- a list", r"must hold keys such as title"),
         ("extends: study.yaml\ntitle: x", r"extends itself \(study\.yaml -> study\.yaml\)"),
         ("extends: [a, b]\ntitle: x", r"extends must name one study or \.yaml file, got \['a', 'b'\]"),

@@ -158,13 +158,19 @@ def read_study(path: Path, *, find: Mapping[str, Path] | None = None, known: Col
         known: names that `per_data` may hold beside the data sets of the document and of those it extends.
 
     Raises:
-        BenchError: unreadable, no YAML, a key that is unknown or there twice, a value of the wrong kind, a circle of
-            `extends`, settings for a data set that there is not.
+        BenchError: unreadable, no YAML, nested too deep, a key that is unknown or there twice, a value of the wrong
+            kind, a circle of `extends`, settings for a data set that there is not.
     """
-    layers = _layers(path, find or {}, ())
     content: dict[str, Any] = {}
-    for layer in layers:
-        content = _over(content, layer)
+    try:
+        layers = _layers(path, find or {}, ())
+        for layer in layers:
+            content = _over(content, layer)
+    except RecursionError as error:  # brackets by the thousand, or an alias of what it stands in
+        raise BenchError(
+            f"{path}: lists or mappings stand too deep in one another, here or in what it extends; a study needs four "
+            "levels"
+        ) from error
     try:
         study = StudyFile.model_validate(content)
     except ValidationError as error:
