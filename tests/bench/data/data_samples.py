@@ -29,6 +29,19 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (6, 8), value: int = 100,
     return buffer.getvalue()
 
 
+def tiff_of_12_bits(rows: list[list[int]]) -> bytes:
+    """A grey TIFF, little-endian, uncompressed, of an even width; Pillow writes none."""
+    pairs = [(row[n], row[n + 1]) for row in rows for n in range(0, len(row), 2)]
+    pixels = b"".join(((a << 12) | b).to_bytes(3, "big") for a, b in pairs)
+    pixels += bytes(len(pixels) % 2)
+    height, width = len(rows), len(rows[0])
+    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    tags.append((279, height * width * 3 // 2))
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    return head + pixels + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims any size and holds next to nothing."""
 

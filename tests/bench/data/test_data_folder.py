@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import picture, png_header, refuses, tar_of, two_classes, write, zip_of
+from data_samples import picture, png_header, refuses, tar_of, tiff_of_12_bits, two_classes, write, zip_of
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -151,6 +151,12 @@ def test_every_kind_of_picture_becomes_grey_or_rgb(tmp_path, mode, value, form, 
     data = load(str(write(tmp_path, {"a/1.x": content, "b/1.x": content})))
     assert data.x.shape == (2, len(expected), 6, 8)
     assert np.abs(data.x[0, :, 2, 2].astype(int) - expected).max() <= 2
+
+
+def test_white_of_a_tiff_of_12_bits_is_4095(tmp_path):
+    content = tiff_of_12_bits([[0, 4095], [2048, 1024]])
+    data = load(str(write(tmp_path, {"a/1.tif": content, "b/1.tif": content})))
+    assert data.x[0].tolist() == [[[0, 255], [128, 64]]]
 
 
 def test_cmyk_jpeg_and_palette_transparency(tmp_path):

@@ -1,6 +1,6 @@
 """One picture: from the bytes of an untrusted file to 8-bit grey or RGB pixels, or the reason why not.
 
-- Grey of 1, 8 or 16 bits becomes grey of 8 bits (65535 -> 255); palette, CMYK and other modes become RGB.
+- Grey of 1, 8, 12 or 16 bits becomes grey of 8 bits (65535 -> 255); palette, CMYK and other modes become RGB.
 - Transparency is laid over white. The camera's orientation (EXIF) is applied.
 - Of an animation or a multi-page file the first frame is taken.
 - Refused: more than MAX_PIXELS pixels, 32-bit and floating-point pixels, truncated data, and formats outside
@@ -162,9 +162,11 @@ def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | 
         NotAnImage: pixels of a kind that is refused.
     """
     # Their values alone do not tell: an image of 0 to 255 in 32 bits would be black, read as one of 16 bits.
-    if image.mode == "I" and image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_BITS) != (16,):
+    bits = getattr(image, "tag_v2", {}).get(_BITS) if image.format == "TIFF" else (16,)
+    if image.mode == "I" and bits != (16,):
         raise NotAnImage(_WIDE)
-    plain = _plain(ImageOps.exif_transpose(image) or image)
+    # Pillow gives a TIFF of 12 bits the mode of 16 and leaves its values: its white is 4095.
+    plain = _plain(ImageOps.exif_transpose(image) or image, 4095 if bits == (12,) else 65535)
     if mode is not None:
         plain = plain.convert(mode)
     if size is not None and (plain.height, plain.width) != size:
@@ -176,15 +178,15 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """The picture in mode "L" or "RGB"."""
+def _plain(image: Image.Image, white: int) -> Image.Image:
+    """The picture in mode "L" or "RGB"; `white` is the largest value of more than 8 bits."""
     if image.mode == "F":
         raise NotAnImage("floating-point pixels, whose range is not known")
     if image.mode == "I" or image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
+        if wide.min() < 0 or wide.max() > white:
             raise NotAnImage(_WIDE)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255
+        return Image.fromarray(((255 * wide + white // 2) // white).astype(np.uint8))
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
