@@ -152,6 +152,12 @@ def test_importance_says_which_parameter_matters_and_nothing_of_few_trials() -> 
     assert "9 measured points" in few.reason
 
 
+def test_a_seed_of_more_than_32_bits_is_a_seed() -> None:
+    some = trials(12, 1e-3)
+    assert isinstance(curve(some, RANGES, "a", seed=2**32), Curve)
+    assert not isinstance(importance(some, RANGES, seed=2**32), Unknown)
+
+
 def test_selection_bias_has_welchs_interval() -> None:
     a, b = [0.97, 0.95, 0.98], [0.94, 0.93, 0.96, 0.95, 0.92]
     found = selection_bias(dict(enumerate(a)), b)

@@ -33,6 +33,7 @@ _CLIFF = 3.0  # how many times the median trial's distance to the best still cou
 _PRIOR_DF = 4.0  # what the pooled variance of replicates weighs against a trial's own, in degrees of freedom
 _FEWEST_FOR_IMPORTANCE = 10
 _TREES, _RESAMPLES = 16, 8
+_STATES = 2**32  # scikit-learn takes no larger seed, where NumPy's and Optuna's may be any
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def curve(
         + WhiteKernel(1e-2, (1e-8, 2.0)),
         alpha=np.maximum(errors / scale, 1e-6) ** 2,
         n_restarts_optimizer=2,
-        random_state=seed,
+        random_state=seed % _STATES,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound says: no influence
@@ -276,7 +277,7 @@ def importance(trials: Sequence[Trial], ranges: Mapping[str, Range], *, seed: in
 
 
 def _shares(trials: Sequence[Trial], ranges: Mapping[str, Range], seed: int) -> dict[str, float]:
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, seed=seed)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=_TREES, seed=seed % _STATES)
     shares = optuna.importance.get_param_importances(mirror(trials, ranges), evaluator=evaluator)
     return {key: float(share) for key, share in shares.items()}
 
