@@ -13,6 +13,7 @@ from adma.bench.folder import measure_of
 from adma.bench.report.cells import measure_name, number
 from adma.bench.report.tables import paste_line
 from adma.bench.report.text import printable
+from adma.bench.result import DIVERGED
 from adma.bench.search.analysis import Curve, Unknown
 from adma.bench.search.outcome import Found, Outcome
 from adma.bench.search.trials import COMPLETE, FAILED, PRUNED
@@ -169,6 +170,7 @@ def trouble_words(found: Found) -> list[str]:
     for cell in found.fresh:
         if cell.status != "done":
             reason = f" ({cell.reason.splitlines()[0]})" if cell.reason else ""
-            lines.append(f"fresh seed {cell.cell.seed}: {cell.status}{reason}")
+            counts = "; counts as 0 in validation, as in the search, and not in test" * (cell.status == DIVERGED)
+            lines.append(f"fresh seed {cell.cell.seed}: {cell.status}{reason}{counts}")
     lines += [f"trial {t.index} is run by {t.owner}" for t in found.running]
     return lines

@@ -8,7 +8,7 @@ from typing import Any
 
 from adma.bench.data.dataset import ACCURACY
 from adma.bench.folder import Results, measure_of
-from adma.bench.result import DONE, CellResult
+from adma.bench.result import DIVERGED, DONE, CellResult
 from adma.bench.search import analysis
 from adma.bench.search.analysis import Bias, Curve, Importance, Unknown
 from adma.bench.search.space import Space
@@ -64,13 +64,16 @@ class Found:
 
     @property
     def bias(self) -> Bias | Unknown:
+        """Both sides by the search's rule: a run that diverged counts as 0."""
         if self.winner is None:
             return Unknown("no trial is complete")
-        return analysis.selection_bias(self.winner.values, _finals(self.fresh, f"val_{self.measure}"))
+        column = f"val_{self.measure}"
+        fresh = [0.0 if c.status == DIVERGED else c.final(column) for c in self.fresh if c.status in (DONE, DIVERGED)]
+        return analysis.selection_bias(self.winner.values, fresh)
 
     @property
     def test(self) -> Estimate:
-        """The measure of the winner on the test part with fresh seeds."""
+        """The measure of the winner on the test part with fresh seeds; as in `comparison`, of those that are done."""
         return estimate(_finals(self.fresh, f"test_{self.measure}"), analysis.LEVEL)
 
 
