@@ -119,6 +119,8 @@ def test_the_page_escapes_and_says_what_the_terminal_says(outcome: Outcome) -> N
     assert "<script" not in page
     assert page.count("<svg") == 2  # learning rate of cce, a of adma
     assert "Every trial: 22" in page
+    assert "epochs of its trials" in page
+    assert "spent" not in page  # what was in the store cost nothing
     assert "fanova" in page.lower()
     assert render_tune(outcome) == page
 

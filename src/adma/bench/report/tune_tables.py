@@ -33,7 +33,7 @@ def search_table(outcome: Outcome) -> Table:
         "selection\nbias, points",
         "test %\nfresh seeds",
         "trials: done,\npruned, failed",
-        "epochs\nspent",
+        "epochs of\nits trials",
     ):
         table.add_column(Text(heading), justify="right", overflow="fold")
     for found in outcome.found:

@@ -46,7 +46,7 @@ class Found:
 
     @property
     def epochs(self) -> int:
-        """Trained in the search, in all trials."""
+        """Of all trials' runs; one that several trials share, or that was there before, counts in each."""
         return sum(t.epochs for t in self.trials)
 
     @property

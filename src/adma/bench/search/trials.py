@@ -17,7 +17,7 @@ class Trial:
     params: searched parameter -> value, the learning rate among them.
     values: seed -> validation accuracy after the last epoch, a fraction; 0 for a replicate that diverged.
     diverged: the seeds of those.
-    epochs: trained in all its replicates.
+    epochs: of all its replicates, whether trained for it or found in the store.
     reason: why it failed.
     owner: the process that runs or ran it.
     number: in the storage, which also counts what was abandoned.
