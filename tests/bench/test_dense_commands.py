@@ -171,6 +171,8 @@ def test_a_study_document_compares_by_mean_overlap(place: Path) -> None:
     run = adma("run", "study.yaml", "--out", "study", cwd=place)
     assert run.returncode == 0, run.stderr
     assert "Mean IoU under the variant minus that under" in " ".join(run.stdout.split())
+    assert run.stderr.count("test mean IoU") == 8  # a line a run
+    assert "test accuracy" not in run.stderr
     captions = "".join(p.read_text() for kind in ("tex", "html") for p in (place / "study").glob(f"*.{kind}"))
     assert captions.count("Mean IoU in per cent") == 2
     assert "Accuracy" not in captions

@@ -145,7 +145,7 @@ def _run(name: str, study: StudyFile, options: argparse.Namespace, place: Root, 
     cells = plan.cells()
     engine = machine.engine(ready.loader(), store)
     try:
-        run_cells(cells, store, engine, display(console_for(stderr=True)), conduct_of(options))
+        run_cells(cells, store, engine, display(console_for(stderr=True), outcome.measure), conduct_of(options))
     except (KeyboardInterrupt, OutOfTimeError) as stop:
         word, code = ending(stop)
         left = len(missing(cells, store))
