@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,33 @@ def test_data_sets_are_compared_with_themselves_alone() -> None:
     assert [(e.data, e.variant, e.base) for e in effects(*run(*parts))] == [
         ("a", "y", "x"), ("a", "z", "x"), ("b", "y", "x"), ("b", "z", "x"),
     ]  # fmt: skip
+
+
+def test_data_sets_of_different_measures_are_compared_by_accuracy_and_those_of_one_by_theirs() -> None:
+    """The overlap of the dense data set goes up by 0.3 where its accuracy goes down by 0.1."""
+    parts = []
+    for data, dense in (("digits", False), ("scenes", True)):
+        for variant, accuracy, overlap in (("slow", 0.6, 0.2), ("fast", 0.5, 0.5)):
+            one, results = entry(data, variant, {"cce": [accuracy, accuracy]})
+            about = {"samples": 9, "notes": [], **({"measure": "mean_iou"} if dense else {})}
+            if dense:
+                for cell in results.cells:
+                    cell.epochs["test_mean_iou"] = np.array([0.0, overlap])  # type: ignore[index]
+            parts.append((one, replace(results, about={"dataset": about}), about))
+    words = {
+        "command": "", "created": "2026-01-01", "scale": "", "changed": {}, "protocol": "printed", "published": False,
+        "printed_a": False,
+    }  # fmt: skip
+    for some, measure, changes in ((parts, "test_accuracy", [-0.1, -0.1]), (parts[2:], "test_mean_iou", [0.3])):
+        ready = Readiness(tuple(Prepared(e, lambda: None, about, 1.0) for e, _, about in some))  # type: ignore[arg-type]
+        study = StudyFile(title="t", data=["digits", "scenes"])
+        outcome = Outcome("mine", study, ready, None, words)  # type: ignore[arg-type]
+        replay = build(outcome, {e.name: results for e, results, _ in some}, [])
+        assert replay.measure == measure
+        assert [e.estimate.mean for e in replay.effects] == pytest.approx(changes)
+    entries, results = run(*((e, r) for e, r, _ in parts))
+    own = effects(entries, results)  # where no measure is named, each study's own
+    assert [e.estimate.mean for e in own] == pytest.approx([-0.1, 0.3])
 
 
 def test_what_the_paper_says_in_words_stands_beside_ours() -> None:
