@@ -68,6 +68,15 @@ def test_other_metrics_have_their_own_rope_and_words():
     assert "(less than 0.01 nats is of no account)" in words
 
 
+def test_calibration_error_is_in_per_cent_in_the_table_and_in_the_verdict():
+    results = fakes.results({"cce": [0.9, 0.91, 0.92], "mse": [0.8, 0.83, 0.81]})
+    comparison = summarise(results, metric="test_ece")
+    best = comparison.ranked[0].estimate.mean
+    assert f"lowest mean test ECE ({100 * best:.2f}%)" in comparison.verdict.reason
+    assert re.search(r"points, 95% interval", summarise(results, metric="test_ece").verdict.reason)
+    assert f"{100 * best:.2f} ± " in said(results, metric="test_ece")
+
+
 def test_the_page_holds_the_numbers_behind_the_verdicts():
     results = fakes.results(STUDY)
     comparison = summarise(results)

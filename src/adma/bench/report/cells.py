@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from adma.bench.statistics import Estimate, LossSummary, signed
+from adma.bench.statistics.words import FRACTIONS
 
 DASH = "–"
 _NAMES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "nll": "NLL", "ece": "ECE", "brier": "Brier score"}
@@ -12,7 +13,7 @@ _NAMES = {"accuracy": "accuracy", "mean_iou": "mean IoU", "nll": "NLL", "ece": "
 
 def is_fraction(metric: str) -> bool:
     """Whether a metric is shown in per cent."""
-    return metric.endswith(("accuracy", "mean_iou", "ece"))
+    return metric.endswith(FRACTIONS)
 
 
 def metric_name(metric: str) -> str:

@@ -12,12 +12,12 @@ from adma.bench.statistics.estimates import Estimate
 from adma.bench.statistics.paired import Paired, compare_pairs
 from adma.bench.statistics.sequential import Watched
 from adma.bench.statistics.verdicts import Judgement
-from adma.bench.statistics.words import FRACTIONS
+from adma.bench.statistics.words import HIGHER_IS_BETTER
 
 
 def direction(metric: str) -> int:
     """1 for a metric of which more is better, -1 for one of which less is."""
-    return 1 if metric.endswith(FRACTIONS) else -1
+    return 1 if metric.endswith(HIGHER_IS_BETTER) else -1
 
 
 @dataclass(frozen=True)

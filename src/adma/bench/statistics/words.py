@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from adma.bench.statistics.estimates import Estimate
 
-FRACTIONS = ("accuracy", "mean_iou")  # measures that are best at 1, shown in per cent
+HIGHER_IS_BETTER = ("accuracy", "mean_iou")  # measures that are best at 1
+FRACTIONS = (*HIGHER_IS_BETTER, "ece")  # measures that are shown in per cent
 
 
 def value_in_words(value: float, metric: str) -> str:
-    """An accuracy in per cent, anything else as it is."""
+    """A fraction in per cent, anything else as it is."""
     return f"{100 * value:.2f}%" if metric.endswith(FRACTIONS) else f"{value:.4f}"
 
 
 def difference_in_words(estimate: Estimate, metric: str) -> str:
-    """A difference of accuracies in points (of a per cent), with its interval."""
+    """A difference, of fractions in points (of a per cent), with its interval."""
     scale, unit, digits = (100, " points", 2) if metric.endswith(FRACTIONS) else (1, "", 4)
     text = f"{signed(scale * estimate.mean, digits)}{unit}"
     if estimate.interval is None:
