@@ -161,6 +161,26 @@ def test_a_verdict_that_later_seeds_speak_against_says_so_and_not_by_how_much():
     assert text(render(results, comparison)).count(" seeds since speak against it") == 6  # in the table, and in words
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_leader_that_earlier_seeds_showed_to_be_worse_is_not_called_hard_to_tell_apart(sign):
+    change = sign * np.append(exactly(0.02, 0.001), -0.8)
+    study = {"cce": list(np.append(BASE, 0.9)), "other": list(np.append(BASE, 0.9) + change)}
+    verdict = summarise(replace(fakes.results(study), about=GROWN)).verdict
+    assert verdict.winner is None
+    assert re.search(
+        r"%\), but earlier seeds showed it to be worse than (cce|other), which all together do not bear out "
+        r"\(\+7\.11 points, 95% confidence sequence −2\.15 to −1\.85\)\.$",
+        verdict.reason,
+    )
+    assert "do not tell it apart from" in summarise(fakes.results(study)).verdict.reason
+
+
+def test_a_leader_by_easy_seeds_alone_is_not_called_hard_to_tell_apart():
+    study = {"cce": [0.8, 0.81, 0.82, 0.99, 0.99], "other": [0.85, 0.862, 0.871, "diverged", "diverged"]}
+    reason = summarise(fakes.results(study)).verdict.reason
+    assert "over the seeds that both have it is worse than other (−5.10 points, 95% interval −5.35 to " in reason
+
+
 def test_two_seeds_say_what_is_needed():
     lines = verdict_lines(summarise(fakes.results({"cce": [0.9, 0.91], "mse": [0.8, 0.83]})))
     ((loss, word, words),) = lines

@@ -236,11 +236,19 @@ def _decide(
         listed = ", ".join(f"{len(d.seeds)} with {d.other}" for d in few)
         obstacles.append(f"it has too few finished seeds in common with others ({listed}; {MIN_SEEDS} are needed)")
     unclear = [d for d in differences if d not in few and not _excludes_zero(d, sign)]
-    if unclear:
-        near = min(unclear, key=lambda d: sign * d.estimate.mean)
-        more = f" and {len(unclear) - 1} more" if len(unclear) > 1 else ""
-        words = difference_in_words(near.estimate, metric)
-        obstacles.append(f"the seeds do not tell it apart from {near.other} ({words}){more}")
+    # Shown to be worse: the other one lacks seeds, its hard ones; or a sequence, which keeps what it once excluded.
+    worse = [d for d in unclear if _excludes_zero(d, -sign)]
+    turned = [d for d in worse if sign * d.estimate.mean > 0]
+    kind = "confidence sequence" if grown else "interval"
+    for some, say in (
+        ([d for d in unclear if d not in worse], "the seeds do not tell it apart from {}"),
+        ([d for d in worse if d not in turned], "over the seeds that both have it is worse than {}"),
+        (turned, "earlier seeds showed it to be worse than {}, which all together do not bear out"),
+    ):
+        if some:
+            near = min(some, key=lambda d: sign * d.estimate.mean)
+            more = f" and {len(some) - 1} more" if len(some) > 1 else ""
+            obstacles.append(f"{say.format(near.other)} ({difference_in_words(near.estimate, metric, kind)}){more}")
     superlative = "highest" if sign > 0 else "lowest"
     name = metric.replace("_", " ")
     for short, written in (("nll", "NLL"), ("ece", "ECE"), ("brier", "Brier score"), ("iou", "IoU")):
@@ -256,9 +264,8 @@ def _decide(
         return Verdict(None, best.loss, f"{found}, but {'; and '.join(obstacles)}.{note}", differences)
     n = min(len(d.seeds) for d in differences)
     against = f"each of the {len(others)} other losses" if len(others) > 1 else others[0].loss
-    interval = f"{percent(strict)} {'confidence sequence' if grown else 'interval'}"
     reason = (
-        f"{found}, and the {interval} of its difference to {against}, taken seed by seed "
+        f"{found}, and the {percent(strict)} {kind} of its difference to {against}, taken seed by seed "
         f"over {'at least ' if n < best.n else ''}{n} seeds, lies wholly {'above' if sign > 0 else 'below'} 0."
     )
     return Verdict(best.loss, best.loss, reason + note, differences)

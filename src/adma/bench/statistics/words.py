@@ -13,14 +13,14 @@ def value_in_words(value: float, metric: str) -> str:
     return f"{100 * value:.2f}%" if metric.endswith(FRACTIONS) else f"{value:.4f}"
 
 
-def difference_in_words(estimate: Estimate, metric: str) -> str:
-    """A difference, of fractions in points (of a per cent), with its interval."""
+def difference_in_words(estimate: Estimate, metric: str, interval: str = "interval") -> str:
+    """A difference, of fractions in points (of a per cent), with its interval, which is called so."""
     scale, unit, digits = (100, " points", 2) if metric.endswith(FRACTIONS) else (1, "", 4)
     text = f"{signed(scale * estimate.mean, digits)}{unit}"
     if estimate.interval is None:
         return text
     low, high = (signed(scale * end, digits) for end in estimate.interval)
-    return f"{text}, {percent(estimate.level)} interval {low} to {high}"
+    return f"{text}, {percent(estimate.level)} {interval} {low} to {high}"
 
 
 def signed(value: float, digits: int) -> str:
