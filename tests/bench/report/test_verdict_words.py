@@ -175,6 +175,19 @@ def test_a_leader_that_earlier_seeds_showed_to_be_worse_is_not_called_hard_to_te
     assert "do not tell it apart from" in summarise(fakes.results(study)).verdict.reason
 
 
+def test_seeds_that_change_their_level_are_hardly_draws_from_one_distribution():
+    rng = np.random.default_rng(13)
+    gains = np.concatenate([rng.normal(0.03, 0.001, 20), rng.normal(0.01, 0.001, 100)])
+    study = {"cce": [0.9] * 120, "up": list(0.9 + gains), "down": list(0.9 - rng.normal(0.03, 0.001, 120))}
+    results = replace(fakes.results(study), about=GROWN)
+    lines = {loss: words for loss, _, words in verdict_lines(summarise(results))}
+    words = "later seeds exclude all that earlier ones left: they are hardly draws from one normal distribution"
+    assert lines["up"].startswith("by 1.3")
+    assert lines["up"].endswith(f"decided at 6 seeds; {words}")
+    assert words not in lines["down"]
+    assert words in text(render(results, summarise(results)))
+
+
 def test_a_leader_by_easy_seeds_alone_is_not_called_hard_to_tell_apart():
     study = {"cce": [0.8, 0.81, 0.82, 0.99, 0.99], "other": [0.85, 0.862, 0.871, "diverged", "diverged"]}
     reason = summarise(fakes.results(study)).verdict.reason

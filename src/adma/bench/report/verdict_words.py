@@ -54,6 +54,8 @@ GROWN_HEADINGS = (
     "Further seeds",
 )
 
+_BROKEN = "; later seeds exclude all that earlier ones left: they are hardly draws from one normal distribution"
+
 
 def verdict_lines(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Loss, verdict and the rest of a sentence, for every loss but the baseline, in the study's order."""
@@ -84,6 +86,11 @@ def verdict_heading(comparison: Comparison) -> str:
 
 def sentence(stands: Judgement | Watched, comparison: Comparison) -> str:
     """What a verdict means, after its word."""
+    broken = isinstance(stands, Watched) and stands.broken
+    return _sentence(stands, comparison) + (_BROKEN if broken else "")
+
+
+def _sentence(stands: Judgement | Watched, comparison: Comparison) -> str:
     rope = rope_words(comparison)
     if isinstance(stands, Watched) and _disowned(stands, comparison):
         mean = estimate_cell(replace(stands.estimate, interval=None), comparison.metric).partition(" [")[0]

@@ -80,7 +80,7 @@ class Watched:
     p: the anytime-valid p of "no difference": the least 1 / BF_n(0) so far, at most 1.
     negligible: better or worse, yet the interval lies within the rope.
     constant: all differences are equal.
-    broken: the sequence became empty, so that the seeds cannot all be draws from one normal distribution; the interval
+    broken: the sequence became empty, so that the seeds are hardly all draws from one normal distribution; the interval
         is the last that was not empty.
     further: more seeds after which the sequence would decide, were mean and sd those observed; 0 if decided, None if
         more than FURTHER_CAP or if nothing can be projected.
