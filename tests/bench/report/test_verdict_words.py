@@ -188,6 +188,15 @@ def test_seeds_that_change_their_level_are_hardly_draws_from_one_distribution():
     assert words in text(render(results, summarise(results)))
 
 
+def test_the_projection_of_a_sequence_promises_less_than_that_of_fixed_seeds():
+    fixed, grown = (
+        {loss: words for loss, _, words in verdict_lines(summarise(replace(fakes.results(STUDY), about=about)))}["mae"]
+        for about in ({}, GROWN)
+    )
+    assert re.search(r"; about \d+ further seeds would probably decide$", fixed)
+    assert re.search(r"; about \d+ further seeds would decide if mean and spread stayed as they are$", grown)
+
+
 def test_a_leader_by_easy_seeds_alone_is_not_called_hard_to_tell_apart():
     study = {"cce": [0.8, 0.81, 0.82, 0.99, 0.99], "other": [0.85, 0.862, 0.871, "diverged", "diverged"]}
     reason = summarise(fakes.results(study)).verdict.reason

@@ -149,7 +149,9 @@ def _further(stands: Judgement | Watched) -> str:
         return ""
     if stands.further is None:
         return f"; more than {FURTHER_CAP} further seeds would be needed"
-    return f"; about {stands.further} further seed{'s' * (stands.further != 1)} would probably decide"
+    # The sequence is projected to where it ends at 0 or at the rope, the fixed rule to where its power is POWER.
+    decide = "decide if mean and spread stayed as they are" if isinstance(stands, Watched) else "probably decide"
+    return f"; about {stands.further} further seed{'s' * (stands.further != 1)} would {decide}"
 
 
 def _at(stands: Judgement | Watched) -> str:

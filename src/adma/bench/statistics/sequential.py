@@ -83,7 +83,8 @@ class Watched:
     broken: the sequence became empty, so that the seeds are hardly all draws from one normal distribution; the interval
         is the last that was not empty.
     further: more seeds after which the sequence would decide, were mean and sd those observed; 0 if decided, None if
-        more than FURTHER_CAP or if nothing can be projected.
+        more than FURTHER_CAP or if nothing can be projected. Where they are the true ones it has decided by then in two
+        of three simulations, so this promises less than `Judgement.further`.
     """
 
     verdict: str
