@@ -234,7 +234,7 @@ def test_equal_and_constant_differences_are_told(about):
     if about:
         assert "same undecided: all 4 seeds differ by the same 0.00 points: no spread to judge by" in words
     else:
-        assert "same equivalent" in words
+        assert "same equivalent: all 4 seeds are equal to the last digit, as are those of networks that" in words
         assert "up better: by 1.00 points; every seed differs by the same, so the spread is not known" in words
 
 

@@ -107,6 +107,9 @@ def _sentence(stands: Judgement | Watched, comparison: Comparison) -> str:
             words += "; every seed differs by the same, so the spread is not known"
         return words
     if stands.verdict == EQUIVALENT:
+        if stands.constant:
+            n = stands.estimate.n
+            return f"all {n} seeds are equal to the last digit, as are those of networks that learned nothing"
         return f"the difference is shown to be less than {rope}{_at(stands)}"
     return f"{_doubt(stands, comparison)}{_further(stands)}"
 
