@@ -8,6 +8,9 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+# What a count may be at most: one of seeds or trials, each of which has a place in a list, and any other.
+MOST_RUNS, MOST = 100_000, 10**9
+
 
 def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False,
          hint: str = "") -> float:  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from adma import __version__
-from adma._check import nearest
+from adma._check import MOST, MOST_RUNS, nearest
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,7 +101,7 @@ def _add_compare(commands: Any) -> None:
         "adma:a=linear/0.01/0.4,normalize=true; anyone's by its place, package.module:name or "
         f"package.module:name:key=value; again for more {listing}",
     )
-    add("--seeds", type=_positive, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
+    add("--seeds", type=_runs, default=5, metavar="N", help="runs of each loss (default: %(default)s)")
     add("--lr", type=_above_zero, default=1e-3, metavar="X", help="learning rate (default: %(default)s)")
     _add_training_options(compare)
     _add_verdict_options(compare)
@@ -111,8 +111,8 @@ def _add_compare(commands: Any) -> None:
         help="start with --seeds and add more until every loss is better than, worse than or equivalent to the "
         "baseline; false verdicts stay below 5%% however often it looks",
     )
-    add("--step", type=_positive, metavar="N", help="seeds to add at a time, with --until-decided (default: 2)")
-    add("--max-seeds", type=_positive, metavar="N", help="seeds at most, with --until-decided (default: 30)")
+    add("--step", type=_runs, metavar="N", help="seeds to add at a time, with --until-decided (default: 2)")
+    add("--max-seeds", type=_runs, metavar="N", help="seeds at most, with --until-decided (default: 30)")
     add(
         "--out",
         type=_place,
@@ -153,10 +153,10 @@ def _add_tune(commands: Any) -> None:
         "one too, adma:a=0.26 the learning rate alone, as package.module:name does; again for more "
         f"(default: cce, adma; known: {', '.join(known())})",
     )
-    add("--trials", type=_positive, default=30, metavar="N", help="points tried for each loss (default: %(default)s)")
-    add("--seeds", type=_positive, default=3, metavar="N", help="runs of each trial (default: %(default)s)")
+    add("--trials", type=_runs, default=30, metavar="N", help="points tried for each loss (default: %(default)s)")
+    add("--seeds", type=_runs, default=3, metavar="N", help="runs of each trial (default: %(default)s)")
     add(
-        "--final-seeds", type=_positive, default=5, metavar="N",
+        "--final-seeds", type=_runs, default=5, metavar="N",
         help="runs of each winner, with fresh seeds (default: %(default)s)",
     )  # fmt: skip
     add(
@@ -171,7 +171,7 @@ def _add_tune(commands: Any) -> None:
         "wilcoxon if the seeds are enough for it, else none)",
     )
     add("--seed", type=_whole, default=0, metavar="N", help="of the search (default: %(default)s)")
-    add("--round", type=_positive, default=4, metavar="N", help="trials proposed together (default: %(default)s)")
+    add("--round", type=_runs, default=4, metavar="N", help="trials proposed together (default: %(default)s)")
     add(
         "--rope", type=_above_zero, default=0.2, metavar="X",
         help="points of accuracy that make no difference, for the plateau (default: %(default)s)",
@@ -305,7 +305,7 @@ def _add_study_options(parser: argparse.ArgumentParser) -> None:
         help="these data sets in the place of the study's",
     )  # fmt: skip
     add("--loss", action="append", metavar="SPEC", help="these losses in the place of the study's; again for more")
-    add("--seeds", type=_positive, metavar="N", help="runs of each loss")
+    add("--seeds", type=_runs, metavar="N", help="runs of each loss")
     add("--epochs", type=_positive, metavar="N")
     add("--max-train-size", type=_positive, metavar="N", help="train on at most so many samples, drawn by class")
     add("--eval-size", type=_positive, metavar="N", help="validate and test on at most so many samples each")
@@ -465,8 +465,15 @@ def _jobs(text: str) -> int | None:
     return None if text == "auto" else _positive(text)
 
 
-def _positive(text: str) -> int:
-    return int(_number(text, int, lambda v: v >= 1, "a whole number from 1"))
+def _positive(text: str, most: int = MOST) -> int:
+    value = int(_number(text, int, lambda v: v >= 1, "a whole number from 1"))
+    if value > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most}, got {text!r}")
+    return value
+
+
+def _runs(text: str) -> int:
+    return _positive(text, MOST_RUNS)
 
 
 def _whole(text: str) -> int:

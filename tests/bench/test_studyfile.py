@@ -251,6 +251,8 @@ SIZE = r"image_size: must be HEIGHTxWIDTH such as 32x32, at least 1x1, got "
         ),
         ("title: [x", r"is no YAML"),
         ("title: 2026-99-99", r"is no YAML"),
+        (f"title: x\ndata: digits\nseeds: {'9' * 20}", r"seeds: must be at most 100000, got 9{20}$"),
+        (f"title: x\ndata: digits\nepochs: {'9' * 20}", r"epochs: must be at most 1000000000, got 9{20}$"),
         (f"title: x\nlosses: {'[' * 3000}{']' * 3000}", r"lists or mappings stand too deep in one another"),
         ("- a list", r"must hold keys such as title"),
         ("extends: study.yaml\ntitle: x", r"extends itself \(study\.yaml -> study\.yaml\)"),

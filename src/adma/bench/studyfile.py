@@ -34,7 +34,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from adma._check import nearest
+from adma._check import MOST, MOST_RUNS, nearest
 from adma.bench.errors import BenchError
 
 
@@ -76,7 +76,8 @@ def _null_is_nothing(value: Any) -> Any:
 Real = Annotated[float, BeforeValidator(_number)]
 Share = Annotated[Real, Field(gt=0, lt=1)]
 Spec = Annotated[str, BeforeValidator(_spec)]
-Count = Annotated[StrictInt, Field(ge=1)]
+Count = Annotated[StrictInt, Field(ge=1, le=MOST)]
+Runs = Annotated[StrictInt, Field(ge=1, le=MOST_RUNS)]
 
 
 class Options(BaseModel):
@@ -90,7 +91,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     losses: list[str] | None = Field(default=None, min_length=1)
-    seeds: Count | None = None
+    seeds: Runs | None = None
     epochs: Count | None = None
     model: str | None = None
     optimizer: str | None = None
