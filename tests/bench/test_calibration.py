@@ -22,6 +22,7 @@ from adma.bench.calibration import (
     quality,
     scaled_measures,
 )
+from adma.bench.measuring import Tally
 
 FITTED = ("temperature", "test_nll_scaled", "test_brier_scaled", "test_ece_scaled")
 
@@ -61,6 +62,26 @@ def test_measures_against_independent_computations() -> None:
         assert found[f"brier{kind}"] == pytest.approx(brier_score(probability, target), rel=1e-9)
         assert found[f"ece{kind}"] == pytest.approx(expected_calibration_error(probability, target), abs=1e-6)
     assert set(found) == {"accuracy", *(f"{m}{k}" for m in ("nll", "brier", "ece") for k in ("", "_posterior"))}
+
+
+@pytest.mark.parametrize(
+    ("loss", "gap", "expected"),
+    [
+        ("cce", 800.0, 800.0),
+        ("poly1:epsilon=2", 800.0, 800.0 - np.log(3)),  # its slope is 1 + 2 p
+        ("focal:gamma=2", 300.0, 900.0 - np.log(3)),  # its slope is 3 (1 - p)^2 near p = 1, and 1 near p = 0
+    ],
+)
+def test_a_recovered_probability_that_is_too_small_for_a_float_has_its_nll(
+    loss: str, gap: float, expected: float
+) -> None:
+    logits, target, made = torch.tensor([[gap, 0.0]]), torch.tensor([1]), adma.make_loss(loss)
+    tally = Tally(2, made)
+    tally.add(logits[:, :, None], target[:, None])
+    for found in (measures(logits, target, made), tally.measures()):
+        assert found["nll"] == pytest.approx(gap)
+        assert found["nll_posterior"] == pytest.approx(expected)
+        assert found["brier_posterior"] == pytest.approx(2.0)
 
 
 def test_measures_have_no_posterior_where_the_loss_determines_none() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adma.bench.adapted import Adapted
 from adma.torch.flexible import CallLoss
+from adma.torch.posterior import log_normalised
 
 BINS = 15  # of the expected calibration error, as in Guo 2017
 TEMPERATURES = (1e-4, 1e4)  # beyond them the labels do not fix a temperature: it runs to 0 or to infinity
@@ -92,7 +93,7 @@ def measures(logits: Tensor, target: Tensor, loss_fn: CallLoss | Adapted) -> dic
     found["accuracy"] = float((logits.argmax(1) == target).double().mean())
     found |= quality(torch.log_softmax(logits, 1), target)
     if isinstance(loss_fn, CallLoss) and not loss_fn.no_posterior:
-        recovered = quality(torch.log(loss_fn.posterior(logits)), target)
+        recovered = quality(log_normalised(loss_fn._log_eta(logits)), target)
         found |= {f"{name}_posterior": value for name, value in recovered.items()}
     return found
 

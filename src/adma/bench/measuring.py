@@ -19,6 +19,7 @@ from adma.bench.calibration import BINS, calibration_gaps, fit_temperature, meas
 from adma.bench.data.dataset import IGNORED, Kind
 from adma.bench.parallel import Parallel
 from adma.torch.flexible import CallLoss
+from adma.torch.posterior import log_normalised
 
 EVAL_BATCH = 128  # samples; bounds the memory of evaluation
 _PARTS = ("val", "test")
@@ -171,7 +172,7 @@ class Tally:
         for kind in self._kinds:
             if kind == "_posterior":
                 assert isinstance(self._loss_fn, CallLoss)
-                log_p = torch.log(self._loss_fn.posterior(logits))
+                log_p = log_normalised(self._loss_fn._log_eta(logits))
             else:
                 log_p = torch.log_softmax(logits / self._temperature if kind else logits, 1)
             p = log_p.exp()

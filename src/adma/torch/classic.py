@@ -22,7 +22,7 @@ from adma.family import CrossEntropy
 from adma.torch.engine import DenseLoss, Head, dense_loss, flexible_loss
 from adma.torch.flexible import CallLoss, Named, Shape
 from adma.torch.kernels import terms
-from adma.torch.posterior import class_nll, normalised, posterior, refuse
+from adma.torch.posterior import class_nll, log_eta, refuse
 from adma.torch.semantic import constraint_of, rule_rows
 
 
@@ -227,11 +227,14 @@ class ClassicLoss(Named, CallLoss):
         Raises:
             ValueError: the minimiser of this loss does not determine the posteriors.
         """
+        return super().posterior(input)
+
+    def _log_eta(self, input: Tensor) -> Tensor:
         refuse(self.no_posterior)
         t = self._nll(input)
         if self.weight is not None:
             t = t + torch.log(self.weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
-        return normalised(-t, input)
+        return -t
 
     def _nll(self, input: Tensor) -> Tensor:
         return class_nll(input, self.from_probabilities)
@@ -306,8 +309,11 @@ class SymmetricCrossEntropyLoss(ClassicLoss):
         Raises:
             ValueError: the loss is linear in p, or was used with label smoothing.
         """
+        return super().posterior(input)
+
+    def _log_eta(self, input: Tensor) -> Tensor:
         refuse(self.no_posterior)
-        return posterior(self.member.one_hot, input, weight=self.weight, from_probabilities=self.from_probabilities)
+        return log_eta(self.member.one_hot, input, weight=self.weight, from_probabilities=self.from_probabilities)
 
 
 class ActivePassiveLoss(ClassicLoss):

@@ -14,7 +14,7 @@ from adma.spec import format_spec
 from adma.torch import checks
 from adma.torch.binary import binary_flexible_loss
 from adma.torch.engine import flexible_loss
-from adma.torch.posterior import binary_posterior, no_trace, posterior
+from adma.torch.posterior import binary_posterior, log_eta, no_trace, normalised
 
 _V = TypeVar("_V")
 
@@ -141,6 +141,10 @@ class CallLoss(nn.Module):
 
     def posterior(self, input: Tensor) -> Tensor:
         """Class probabilities from a network's output; see `adma.functional.posterior`."""
+        return normalised(self._log_eta(input), input)
+
+    def _log_eta(self, input: Tensor) -> Tensor:
+        """Logarithms of `posterior` up to a constant a sample, (N, C, ...); refuses as it does."""
         raise NotImplementedError
 
 
@@ -211,7 +215,10 @@ class FlexibleLoss(CallLoss):
         Raises:
             ValueError: this loss does not determine the posteriors.
         """
-        return posterior(self.member, input, weight=self.weight, from_probabilities=self.from_probabilities)
+        return super().posterior(input)
+
+    def _log_eta(self, input: Tensor) -> Tensor:
+        return log_eta(self.member, input, weight=self.weight, from_probabilities=self.from_probabilities)
 
 
 class BinaryFlexibleLoss(nn.Module):

@@ -14,6 +14,9 @@ from adma.torch import checks
 from adma.torch.kernels import terms
 from adma.torch.kernels.choose import recording
 
+# A slope of 0 at p = 1 makes that class certain; a number that float32 has too, as ONNX may write it in that type.
+_CERTAIN = 1e30
+
 
 def posterior(
     member: Member, input: Tensor, *, weight: Tensor | None = None, from_probabilities: bool = False
@@ -34,6 +37,11 @@ def posterior(
         ValueError: the loss does not determine the posteriors, a class weight is 0, or shapes do not fit.
         TypeError: `input` is no floating-point tensor.
     """
+    return normalised(log_eta(member, input, weight=weight, from_probabilities=from_probabilities), input)
+
+
+def log_eta(member: Member, input: Tensor, *, weight: Tensor | None = None, from_probabilities: bool = False) -> Tensor:
+    """Logarithms of `posterior` up to a constant a sample, (N, C, ...); arguments and errors are the same."""
     refuse(member.no_posterior or no_trace(weight))
     t = class_nll(input, from_probabilities)
     # where torch records, a size is a tensor
@@ -41,11 +49,10 @@ def posterior(
         raise ValueError(f"weight must have shape ({t.shape[1]},), one a class, got {tuple(weight.shape)}")
     possible = t < torch.inf  # a masked class stays impossible; its own terms are inf - inf
     finite = torch.where(possible, t, torch.ones_like(t))
-    log_eta = torch.where(possible, -finite - member.log_slope(finite, terms.xp), float("-inf"))
+    found = torch.where(possible, -finite - member.log_slope(finite, terms.xp), float("-inf"))
     if weight is not None:
-        log_eta = log_eta - torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
-    # a slope of 0 at p = 1 makes that class certain; a number that float32 has too, as ONNX may write it in that type
-    return normalised(log_eta.clamp(max=1e30), input)
+        found = found - torch.log(weight.to(t.dtype)).reshape((1, -1) + (1,) * (t.dim() - 2))
+    return found.clamp(max=_CERTAIN)
 
 
 def binary_posterior(member: Member, input: Tensor, *, pos_weight: Tensor | None = None) -> Tensor:
@@ -84,6 +91,12 @@ def class_nll(input: Tensor, from_probabilities: bool = False) -> Tensor:
     return -torch.log(z) if from_probabilities else terms.nll_all(z)
 
 
-def normalised(log_eta: Tensor, like: Tensor) -> Tensor:
+def normalised(log_p: Tensor, like: Tensor) -> Tensor:
     """Unnormalised log-probabilities (N, C, ...) as probabilities of the shape and type of `like`."""
-    return torch.exp(-terms.nll_all(log_eta)).reshape(like.shape).to(checks.result_dtype(like))
+    return torch.exp(-terms.nll_all(log_p)).reshape(like.shape).to(checks.result_dtype(like))
+
+
+def log_normalised(log_p: Tensor) -> Tensor:
+    """The same as logarithms, which tell apart what is too small for a probability; -inf beside a certain class."""
+    t = terms.nll_all(log_p)
+    return torch.where(t < _CERTAIN / 2, -t, float("-inf"))
