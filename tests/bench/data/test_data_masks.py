@@ -191,4 +191,4 @@ def test_what_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_bad_pair_may_be_left_out(name: str, tmp_path: Path) -> None:
     data = load(str(write(tmp_path / "d", files(**REFUSED[name][0]))), skip_bad=True)
     assert len(data) == 2
-    assert any("left out 1 of 6 files" in note for note in data.notes)
+    assert any("left out 1 of 3 pairs of which a file cannot be used: " in note for note in data.notes)

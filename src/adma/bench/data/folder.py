@@ -27,7 +27,7 @@ from adma.bench.errors import BenchError
 
 MAX_SIDE = 160
 MAX_MIXED_SIDE = 64
-_NAMES_IN_NOTES = 50
+NAMES_IN_NOTES = 50
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def bad_notes(bad: Mapping[Entry, str], total: int) -> list[str]:
     """What is said of files that were left out."""
     if not bad:
         return []
-    names = listed(sorted(e.path for e in bad), _NAMES_IN_NOTES)
+    names = listed(sorted(e.path for e in bad), NAMES_IN_NOTES)
     return [f"left out {len(bad)} of {total} files that cannot be used as images: {names}"]
 
 

@@ -12,7 +12,7 @@ it, masks likewise, by the nearest pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +21,7 @@ import numpy as np
 from adma.bench.data.arrays import from_mapping
 from adma.bench.data.checks import PART_NAMES, check_memory, listed, show
 from adma.bench.data.dataset import IGNORED, Dataset
-from adma.bench.data.folder import bad_notes, check_bad, choose_size, decode_all, read_headers
+from adma.bench.data.folder import NAMES_IN_NOTES, check_bad, choose_size, decode_all, read_headers
 from adma.bench.data.images import Header, NotAnImage, decode_mask
 from adma.bench.data.layout import Sample, is_text
 from adma.bench.data.sources import Entry, Source
@@ -90,7 +90,7 @@ def read_masked(
         x = np.ascontiguousarray(x[:, :1])  # only skipped files had colour
     parts = [p.image.part for p in good]
     notes = [
-        *bad_notes(bad, total),
+        *_left_out(pairs, bad),
         *size_notes,
         *([f"{frames} images have several frames; the first one was used"] if frames else []),
         *([f"files that were not read: {listed(unread)}"] if unread else []),
@@ -169,6 +169,13 @@ def _check_sizes(pair: _Pair, headers: dict[Entry, Header], masks: dict[Entry, H
         bad[pair.mask] = (
             f"{mask.height} x {mask.width} pixels, but its image has {image.height} x {image.width}, height first"
         )
+
+
+def _left_out(pairs: Sequence[_Pair], bad: Mapping[Entry, str]) -> list[str]:
+    """What is said of pairs that were left out, by the files to blame."""
+    count = sum(p.image.entry in bad or p.mask in bad for p in pairs)
+    names = listed(sorted(e.path for e in bad), NAMES_IN_NOTES)
+    return [f"left out {count} of {len(pairs)} pairs of which a file cannot be used: {names}"] if count else []
 
 
 def _decode_masks(
