@@ -29,15 +29,18 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (6, 8), value: int = 100,
     return buffer.getvalue()
 
 
-def tiff_of_12_bits(rows: list[list[int]]) -> bytes:
-    """A grey TIFF, little-endian, uncompressed, of an even width; Pillow writes none."""
-    pairs = [(row[n], row[n + 1]) for row in rows for n in range(0, len(row), 2)]
-    pixels = b"".join(((a << 12) | b).to_bytes(3, "big") for a, b in pairs)
-    pixels += bytes(len(pixels) % 2)
+def grey_tiff(rows: list[list[int]], bits: int, *, white_is_0: bool = False) -> bytes:
+    """A grey TIFF of 8, 12 or 16 bits, little-endian, of an even width; Pillow writes some of these not at all."""
     height, width = len(rows), len(rows[0])
-    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
-    tags.append((279, height * width * 3 // 2))
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    values = [value for row in rows for value in row]
+    if bits == 12:
+        pixels = b"".join(((a << 12) | b).to_bytes(3, "big") for a, b in zip(values[::2], values[1::2], strict=True))
+    else:
+        pixels = b"".join(value.to_bytes(bits // 8, "little") for value in values)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white_is_0), 273: 8, 277: 1, 278: height}
+    tags[279] = len(pixels)
+    pixels += bytes(len(pixels) % 2)
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     head = b"II*\0" + struct.pack("<I", 8 + len(pixels))
     return head + pixels + struct.pack("<H", len(tags)) + directory + bytes(4)
 

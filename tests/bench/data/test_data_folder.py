@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import picture, png_header, refuses, tar_of, tiff_of_12_bits, two_classes, write, zip_of
+from data_samples import grey_tiff, picture, png_header, refuses, tar_of, two_classes, write, zip_of
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -153,8 +153,12 @@ def test_every_kind_of_picture_becomes_grey_or_rgb(tmp_path, mode, value, form, 
     assert np.abs(data.x[0, :, 2, 2].astype(int) - expected).max() <= 2
 
 
-def test_white_of_a_tiff_of_12_bits_is_4095(tmp_path):
-    content = tiff_of_12_bits([[0, 4095], [2048, 1024]])
+@pytest.mark.parametrize(("bits", "white_is_0"), [(8, False), (12, False), (16, False), (8, True), (16, True)])
+def test_a_grey_tiff_says_what_its_white_is(tmp_path, bits, white_is_0):
+    most = 2**bits - 1
+    shades = [[0, most], [(most + 1) // 2, (most + 1) // 4]]
+    rows = [[most - value for value in row] for row in shades] if white_is_0 else shades
+    content = grey_tiff(rows, bits, white_is_0=white_is_0)
     data = load(str(write(tmp_path, {"a/1.tif": content, "b/1.tif": content})))
     assert data.x[0].tolist() == [[[0, 255], [128, 64]]]
 

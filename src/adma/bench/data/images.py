@@ -23,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JP
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap height and width
 _COLUMNS, _ROWS = 0x0100, 0x0101  # TIFF tags: the size of the picture before it is turned
 _BITS = 0x0102  # TIFF tag: bits of a channel
+_PHOTOMETRIC = 0x0106  # TIFF tag: 0 where white is 0
 _WIDE = "32-bit pixels, whose range is not known"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_TURNED = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts in which Pillow looks for an orientation
@@ -162,11 +163,15 @@ def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | 
         NotAnImage: pixels of a kind that is refused.
     """
     # Their values alone do not tell: an image of 0 to 255 in 32 bits would be black, read as one of 16 bits.
-    bits = getattr(image, "tag_v2", {}).get(_BITS) if image.format == "TIFF" else (16,)
-    if image.mode == "I" and bits != (16,):
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {_BITS: (16,)}
+    if image.mode == "I" and tags.get(_BITS) != (16,):
         raise NotAnImage(_WIDE)
-    # Pillow gives a TIFF of 12 bits the mode of 16 and leaves its values: its white is 4095.
-    plain = _plain(ImageOps.exif_transpose(image) or image, 4095 if bits == (12,) else 65535)
+    # Pillow gives a TIFF of 12 bits the mode of 16 and leaves its values: its white is 4095. Of 8 bits it turns one
+    # whose 0 is white, of 16 it does not.
+    black, white = 0, 4095 if tags.get(_BITS) == (12,) else 65535
+    if image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == 0:
+        black, white = white, black
+    plain = _plain(ImageOps.exif_transpose(image) or image, black, white)
     if mode is not None:
         plain = plain.convert(mode)
     if size is not None and (plain.height, plain.width) != size:
@@ -178,15 +183,16 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES or image.mode.startswith("I;16")
 
 
-def _plain(image: Image.Image, white: int) -> Image.Image:
-    """The picture in mode "L" or "RGB"; `white` is the largest value of more than 8 bits."""
+def _plain(image: Image.Image, black: int, white: int) -> Image.Image:
+    """The picture in mode "L" or "RGB"; `black` and `white` are values of more than 8 bits."""
     if image.mode == "F":
         raise NotAnImage("floating-point pixels, whose range is not known")
     if image.mode == "I" or image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > white:
+        largest = max(black, white)
+        if wide.min() < 0 or wide.max() > largest:
             raise NotAnImage(_WIDE)
-        return Image.fromarray(((255 * wide + white // 2) // white).astype(np.uint8))
+        return Image.fromarray(((255 * abs(wide - black) + largest // 2) // largest).astype(np.uint8))
     mode = "L" if _is_grey(image) else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
