@@ -30,13 +30,13 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (6, 8), value: int = 100,
 
 
 def grey_tiff(rows: list[list[int]], bits: int, *, white_is_0: bool = False) -> bytes:
-    """A grey TIFF of 8, 12 or 16 bits, little-endian, of an even width; Pillow writes some of these not at all."""
+    """A grey TIFF of 1 to 16 bits, little-endian, its rows whole bytes; Pillow writes some of these not at all."""
     height, width = len(rows), len(rows[0])
     values = [value for row in rows for value in row]
-    if bits == 12:
-        pixels = b"".join(((a << 12) | b).to_bytes(3, "big") for a, b in zip(values[::2], values[1::2], strict=True))
+    if bits == 16:
+        pixels = b"".join(value.to_bytes(2, "little") for value in values)
     else:
-        pixels = b"".join(value.to_bytes(bits // 8, "little") for value in values)
+        pixels = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(len(values) * bits // 8, "big")
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white_is_0), 273: 8, 277: 1, 278: height}
     tags[279] = len(pixels)
     pixels += bytes(len(pixels) % 2)

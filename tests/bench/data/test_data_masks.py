@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import picture
+from data_samples import grey_tiff, picture
 from PIL import Image
 
 from adma.bench.data.catalog import load
@@ -176,6 +176,17 @@ REFUSED = {
     "a line without a name": ({"classes.txt": b"sky\n\nriver\n"}, ["not be empty"]),
     "names that are no text": ({"classes.txt": b"\xff\xfe\xff"}, ["classes.txt is not UTF-8"]),
 }
+
+
+@pytest.mark.parametrize("white_is_0", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_tiff_has_the_values_of_its_bits(tmp_path: Path, bits: int, white_is_0: bool) -> None:
+    """Where 0 is white, programs that write and read masks turn the values between."""
+    most = 2**bits - 1
+    values = np.arange(16).reshape(2, 8) % min(2**bits, 16)
+    stored = (most - values if white_is_0 else values).tolist()
+    content = {"images/0.png": picture("L", (2, 8)), "masks/0.tif": grey_tiff(stored, bits, white_is_0=white_is_0)}
+    np.testing.assert_array_equal(load(str(write(tmp_path / "d", content))).y[0], values)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -151,9 +151,13 @@ def decode_mask(stream: BinaryIO, size: tuple[int, int] | None = None) -> np.nda
 
 
 def _stretched(image: Image.Image) -> int:
-    """By how much Pillow will multiply a PNG's values: grey of 2 or 4 bits is stretched to 8, of 1 bit it is not."""
+    """By how much Pillow will multiply the values of a PNG or TIFF: grey of 2 or 4 bits is stretched to 8, of 1 not."""
     tiles: Any = getattr(image, "tile", None)
-    return {"L;2": 85, "L;4": 17}.get(tiles[0][3], 1) if image.format == "PNG" and tiles else 1
+    if image.format not in ("PNG", "TIFF") or not tiles:
+        return 1
+    how = tiles[0][3]
+    raw = how if image.format == "PNG" else how[0]  # such as L;4, in a TIFF also L;4I and others
+    return {"L;2": 85, "L;4": 17}.get(raw[:3], 1)
 
 
 def pixels(image: Image.Image, size: tuple[int, int] | None = None, mode: str | None = None) -> np.ndarray:
