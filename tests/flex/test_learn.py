@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import math
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import adma
+from adma.family import Member, Range
 from adma.flex import ShapeTuner, balanced_error
 from adma.flex.learn import set_shape
 from adma.flex.sensitivity import hypergradient, sums, terms_of
@@ -365,6 +370,94 @@ def test_the_bounds_hold() -> None:
     trained(6, both)
     for a, base in zip(both.trace["a"], both.trace["base"], strict=True):
         assert a <= 1 / (1 + math.log(base)) * (1 + 1e-12)  # convex in p, whatever the base has become
+
+
+def pushed(loss_fn: adma.AdmaLoss, signs: list[dict[str, float]], **options: object) -> ShapeTuner:
+    """A tuner whose hypergradients are these, one call each."""
+    model = network()
+    tuner = ShapeTuner(loss_fn, model, torch.optim.Adam(model.parameters()), batch(2), every=1, **options)  # type: ignore[arg-type]
+    for sign in signs:
+        tuner._hypergradient = lambda _, sign=sign: [sign[c.name] for c in tuner._coordinates]  # type: ignore[misc, method-assign]
+        tuner.step(*batch(3))
+    return tuner
+
+
+@pytest.mark.parametrize("a", [0.26, 0.3, 0.7, 1 / 3])
+def test_a_base_that_is_learned_alone_stops_where_adma_is_no_longer_convex(a: float) -> None:
+    loss_fn = adma.AdmaLoss(a=a, base=1.2)
+    tuner = pushed(loss_fn, [{"base": -1.0}] * 30, parameters="base")
+    end = min(math.exp(1 / a - 1), 20.0)
+    assert tuner.values["base"] == pytest.approx(end, rel=1e-12)
+    assert loss_fn.member.convex
+    assert loss_fn.posterior(torch.zeros(1, 2)).tolist() == [[0.5, 0.5]]
+
+
+def test_a_base_with_bounds_of_its_own_goes_by_these() -> None:
+    with pytest.warns(UserWarning, match="a = 0.3 is not convex in p"):
+        tuner = pushed(adma.AdmaLoss(a=0.3), [{"base": -1.0}] * 30, parameters="base", bounds={"base": (2, 12)})
+    assert tuner.values == {"base": 12}
+
+
+def test_what_stopped_at_the_convex_range_turns_back_at_once() -> None:
+    """Its coordinate stops too: it does not go on behind the bound, and back through all of that later."""
+    up, down = {"a": -1.0, "base": -1.0}, {"a": 1.0, "base": -1.0}
+    tuner = pushed(adma.AdmaLoss(a=0.2), [up] * 20, parameters=("a", "base"))
+    assert tuner.values == {"a": pytest.approx(1 / (1 + math.log(20))), "base": 20}
+    assert tuner._u == [c.inward(tuner.values[c.name]) for c in tuner._coordinates]
+    tuner._moments = [[0.0, 0.0], [0.0, 0.0]]
+    tuner._updates = 0
+    tuner._hypergradient = lambda _: [down[c.name] for c in tuner._coordinates]  # type: ignore[method-assign]
+    tuner.step(*batch(3))
+    assert tuner.values["a"] == pytest.approx(math.exp(-0.2) / (1 + math.log(20)))
+
+
+def test_bounds_that_are_given_hold_and_the_other_parameter_yields() -> None:
+    both = {"a": -1.0, "base": -1.0}
+    with pytest.warns(UserWarning, match="a = 0.9 is not convex in p"):
+        tuner = pushed(adma.AdmaLoss(a=0.45), [both] * 30, parameters=("a", "base"), bounds={"a": (0.4, 0.9)})
+    assert tuner.values["a"] == 0.9
+    assert tuner.values["base"] == pytest.approx(math.exp(1 / 0.9 - 1), rel=1e-12)
+    assert tuner.loss_fn.member.convex
+    with pytest.warns(UserWarning, match="not convex"):
+        past = adma.AdmaLoss(a=0.6)
+    with pytest.raises(ValueError, match=r"base = 2.718\d* of adma lies outside its bounds \(1.05, 1.94773\)"):
+        pushed(past, [], parameters="base")
+
+
+def test_a_shape_past_the_convex_range_is_warned_of_once() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        tuner = pushed(adma.AdmaLoss(a=0.45), [{"a": -1.0}] * 10, bounds={"a": (0.4, 0.9)})
+    assert tuner.values["a"] == 0.9
+    assert [str(w.message)[:23] for w in heard] == ["Adma with a = 0.9 is no"]
+
+
+def test_bounds_that_the_loss_refuses_are_refused_at_once() -> None:
+    loss_fn = adma.GeneralizedCrossEntropyLoss(q=0.9)
+    with pytest.raises(ValueError, match=r"bounds of q: q must be in \(0, 1\], got 1.5"):
+        pushed(loss_fn, [], parameters="q", bounds={"q": (0.1, 1.5)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["a", "base"])
+def test_the_names_of_a_members_own_parameters_are_its_own(name: str) -> None:
+    """`a` and `base` mean what they mean for Adma in Adma alone."""
+
+    @dataclass(frozen=True)
+    class Own(Member):
+        a: float = 0.3
+        base: float = 0.8
+        name: ClassVar[str] = "own"
+        space: ClassVar[dict[str, Range]] = {"a": Range(0.01, 2.0, log=True), "base": Range(0.5, 3.0, log=True)}
+
+        def psi(self, t, xp=numpy):  # type: ignore[no-untyped-def]
+            return -xp.expm1(-self.a * self.base * t)
+
+        def slope(self, t, xp=numpy):  # type: ignore[no-untyped-def]
+            return self.a * self.base * xp.exp(-self.a * self.base * t)
+
+    loss_fn = adma.FlexibleLoss(Own())
+    tuner = pushed(loss_fn, [{name: -1.0}] * 30, parameters=name)  # type: ignore[arg-type]
+    assert tuner.values[name] == Own.space[name].high
 
 
 def digits_run(noise: float, seed: int, a: float) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from adma._check import nearest
-from adma.family import Member, Range
+from adma.family import Adma, Member, Range
 
 _WIDTH = 5.0  # a linear range has this length, about that of a logarithmic one of two decades
 
@@ -17,43 +17,41 @@ class Coordinate:
     """One parameter within its bounds.
 
     name: of the parameter.
-    range: where it may go. For Adma's `base` the logarithm of the base is what moves by ratios.
+    range: where it may go.
+    of_base: whether it is Adma's `base`, of which the logarithm is what moves by ratios.
     """
 
     name: str
     range: Range
+    of_base: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.range.low, self.range.high
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"bounds of {self.name} must be two numbers, low < high, got ({low}, {high})")
-        if self.range.log and low <= (1.0 if self._of_base else 0.0):
-            least = "1" if self._of_base else "0"
+        if self.range.log and low <= (1.0 if self.of_base else 0.0):
+            least = "1" if self.of_base else "0"
             raise ValueError(f"bounds of {self.name} must lie above {least}, as it moves by ratios, got {low}")
-
-    @property
-    def _of_base(self) -> bool:
-        return self.name == "base"
 
     def inward(self, value: float) -> float:
         """The coordinate of a value."""
         if not self.range.log:
             return _WIDTH * (value - self.range.low) / (self.range.high - self.range.low)
-        return math.log(math.log(value) if self._of_base else value)
+        return math.log(math.log(value) if self.of_base else value)
 
     def outward(self, u: float) -> float:
         """The value at a coordinate; one outside the bounds is taken to the nearer bound."""
         if not self.range.log:
             value = self.range.low + u * (self.range.high - self.range.low) / _WIDTH
         else:
-            value = math.exp(math.exp(u)) if self._of_base else math.exp(u)
+            value = math.exp(math.exp(u)) if self.of_base else math.exp(u)
         return min(max(value, self.range.low), self.range.high)
 
     def rate(self, value: float) -> float:
         """`d value / d u`."""
         if not self.range.log:
             return (self.range.high - self.range.low) / _WIDTH
-        return value * math.log(value) if self._of_base else value
+        return value * math.log(value) if self.of_base else value
 
 
 def coordinates(
@@ -63,7 +61,10 @@ def coordinates(
 
     Raises:
         ValueError: no name, a name twice, a parameter that the member has not or that states no range, a whole
-            number, bounds that are none or that do not hold the member's present value.
+            number, bounds that are none, that the member refuses or that do not hold its present value.
+
+    Warns:
+        UserWarning: as the member does at the bounds that are given (Adma past its convex range).
     """
     if not names:
         raise ValueError("parameters: name at least one parameter to learn, such as ('a',)")
@@ -83,13 +84,41 @@ def coordinates(
         if stated is not None and stated.whole:
             raise ValueError(f"{name} of {member.name} takes whole numbers, which cannot be learned; search it instead")
         low, high = bounds.get(name, (0.0, 0.0) if stated is None else (stated.low, stated.high))
-        if name == "a" and "base" in member.parameters() and name not in bounds:
-            high = min(high, member.convex_limit)  # type: ignore[attr-defined]
-        found.append(Coordinate(name, Range(low, high, log=low > 0 if stated is None else stated.log)))
+        span = Range(low, high, log=low > 0 if stated is None else stated.log)
+        found.append(Coordinate(name, span, isinstance(member, Adma) and name == "base"))
+        for end in bounds.get(name, ()):
+            try:
+                replace(member, **{name: end})  # or it would be refused in the middle of a training
+            except ValueError as error:
+                raise ValueError(f"bounds of {name}: {error}") from None
         value = member.parameters()[name]
+        if name == yielding(member, names, bounds):
+            high = min(high, convex_limit(member, name))
         if not low <= value <= high:
             raise ValueError(
                 f"{name} = {value} of {member.name} lies outside its bounds ({low:g}, {high:g}); start within, or give "
                 f"bounds={{{name!r}: (low, high)}}"
             )
     return tuple(found)
+
+
+def yielding(member: Member, names: Collection[str], bounds: Collection[str] = ()) -> str | None:
+    """Which of the learned parameters is kept where Adma is convex, whatever the other one is: `a` before `base`.
+
+    Args:
+        member: None is kept of one that is not Adma.
+        names: of the learned parameters.
+        bounds: those that go by bounds of their own.
+    """
+    if not isinstance(member, Adma):
+        return None
+    return next((name for name in ("a", "base") if name in names and name not in bounds), None)
+
+
+def convex_limit(member: Member, name: str) -> float:
+    """The largest `a` for which Adma with its base is convex in p, or the largest base for its `a`."""
+    assert isinstance(member, Adma)
+    if name == "a":
+        return member.convex_limit
+    # a <= 1 / (1 + ln base), and below that by more than its rounding
+    return math.exp(min((1.0 - 1e-15) / member.a - 1.0, 700.0))

@@ -36,8 +36,8 @@ from torch.func import functional_call, jvp
 from torch.nn.parallel import DistributedDataParallel
 
 from adma import _check
-from adma.family import Member
-from adma.flex.coordinates import Coordinate, coordinates
+from adma.family import Adma, Member
+from adma.flex.coordinates import Coordinate, convex_limit, coordinates, yielding
 from adma.flex.held_out import HeldOut
 from adma.flex.precondition import SCALE_FREE, Preconditioner, of_optimizer
 from adma.flex.score import expected_error
@@ -69,8 +69,9 @@ class ShapeTuner:
         parameters: their names.
         every: steps of the optimizer from one step of the shape to the next.
         step_size: of the shape's steps, in units of the logarithm.
-        bounds: parameter -> (low, high) in the place of the member's own `space`. For Adma's `a` the upper one is
-            1 / (1 + ln base), beyond which the loss is not convex.
+        bounds: parameter -> (low, high) in the place of the member's own `space`. Adma's `a` goes no further than
+            1 / (1 + ln base), beyond which the loss is not convex, unless it has bounds here; where `a` has or is not
+            learned, `base` stops there, unless it has.
         precondition: f(v, state, group), what the optimizer makes of a gradient v; None looks at the optimizer.
         score: f(logits, target) -> scalar to be lowered on held-out data; by default the expected error.
         product: "forward" differentiates in forward mode; "difference" takes a central difference of two passes, for
@@ -117,6 +118,7 @@ class ShapeTuner:
         self.product = _check.one_of("product", product, ("forward", "difference"))
         names = (parameters,) if isinstance(parameters, str) else tuple(parameters)
         self._coordinates = coordinates(loss_fn.member, names, bounds or {})
+        self._yielding = yielding(loss_fn.member, names, bounds or {})
         self._precondition = precondition or of_optimizer(optimizer)
         self._score = score or expected_error(loss_fn)
         self._network = _unwrapped(model)
@@ -252,16 +254,20 @@ class ShapeTuner:
     def _move(self, gradient: Sequence[float]) -> None:
         """One step of Adam on the coordinates, back into the bounds."""
         self._updates += 1
-        values = {}
+        moved = []
         for n, (coordinate, g) in enumerate(zip(self._coordinates, gradient, strict=True)):
             m, v = self._moments[n]
             m, v = _BETA1 * m + (1 - _BETA1) * g, _BETA2 * v + (1 - _BETA2) * g * g
             self._moments[n] = [m, v]
             mean, root = m / (1 - _BETA1**self._updates), math.sqrt(v / (1 - _BETA2**self._updates))
-            moved = self._u[n] - self.step_size * mean / (root + _EPS * (root == 0))
-            values[coordinate.name] = coordinate.outward(moved)
-            self._u[n] = coordinate.inward(values[coordinate.name])
-        set_shape(self.loss_fn, _kept_convex(self.loss_fn.member, values))
+            moved.append(coordinate.outward(self._u[n] - self.step_size * mean / (root + _EPS * (root == 0))))
+        values = dict(zip(self.values, moved, strict=True))
+        for coordinate in self._coordinates:
+            if coordinate.name == self._yielding:
+                most = convex_limit(self.loss_fn.member.bind(**values), coordinate.name)
+                values[coordinate.name] = max(min(values[coordinate.name], most), coordinate.range.low)
+        self._u = [c.inward(values[c.name]) for c in self._coordinates]
+        set_shape(self.loss_fn, values)
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` takes: plain numbers and lists, for an exact resume."""
@@ -303,15 +309,16 @@ class ShapeTuner:
 
 
 def set_shape(loss_fn: FlexibleLoss | BinaryFlexibleLoss, values: Mapping[str, float]) -> None:
-    """Give a loss module's member other parameter values, checked as at construction."""
-    object.__setattr__(loss_fn, "member", replace(loss_fn.member, **values))
+    """Give a loss module's member other parameter values, checked as at construction.
 
-
-def _kept_convex(member: Member, values: dict[str, float]) -> dict[str, float]:
-    """With `base` learned too, `a` is kept within the range that the new base leaves."""
-    if "base" in values and "a" in values:
-        values["a"] = min(values["a"], 1.0 / (1.0 + math.log(values["base"])))
-    return values
+    Adma's warning past its convex range is not said again at each step: who gave such bounds has read it.
+    """
+    member = loss_fn.member
+    if isinstance(member, Adma):
+        moved = member.bind(**Adma.checked(**{**member.parameters(), **values}))
+    else:
+        moved = replace(member, **values)
+    object.__setattr__(loss_fn, "member", moved)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
