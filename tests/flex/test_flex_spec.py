@@ -57,6 +57,9 @@ def flexible(draw):
         elif what is not None and not isinstance(what, float):
             scheduled[name] = what
     loss = cls(normalize=draw(st.booleans())) if cls is family.Adma else cls()
+    if cls is family.Adma and "a" in learned:  # which starts where the loss is convex
+        base = scheduled["base"](0.0) if "base" in scheduled else learned.get("base", loss.base)
+        learned["a"] = min(learned["a"], 1 / (1 + math.log(base)))
     return FlexibleSpec(loss, learned, scheduled)
 
 
@@ -170,6 +173,9 @@ def test_where_learning_starts_if_nothing_is_said():
         ("adma:a=learn/0.1/0.2", "the start of a must be a number, got '0.1/0.2'"),
         ("adma:a=learn/0.7", "the start of a must be in [0.01, 0.5], got 0.7; it is learned within that"),
         ("adma:a=learn/nan", "a must be in (0, inf), got nan"),
+        ("adma:a=learn,base=20", "the start of a must be at most 0.2503 where base = 20, got 0.26; a is learned while"),
+        ("adma:a=learn/0.45,base=learn/5", "the start of a must be at most 0.3832 where base = 5, got 0.45"),
+        ("adma:a=0.6,base=learn", "the start of base must be at most 1.948 where a = 0.6, got 2.71828"),
         ("adma:a=learn/0", "at a = 0 the loss b - b^(p^0) is zero everywhere"),
         ("adma:normalize=learn", "normalize must be true or false, got 'learn'"),
         ("adma:normalize=linear/0/1", "normalize must be true or false"),

@@ -22,8 +22,9 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from adma import _check, spec
-from adma.family import Loss, Member, Range
+from adma.family import Adma, Loss, Member, Range
 from adma.flex import schedule
+from adma.flex.coordinates import convex_limit, yielding
 from adma.flex.schedule import Constant, Schedule, check_path
 
 LEARN = "learn"
@@ -40,7 +41,7 @@ class FlexibleSpec:
     Raises:
         ValueError: a parameter that the loss has not or that is no number, that is both learned and scheduled, or
             whose values the loss refuses; one to be learned that has no range (`Loss.space`) or starts outside of
-            it; a loss to be learned that is no function of the true class's probability.
+            it, or where Adma is not convex; a loss to be learned that is no function of the true class's probability.
     """
 
     loss: Loss
@@ -57,6 +58,7 @@ class FlexibleSpec:
             loss = replace(loss, **learned)
         if self.scheduled:
             loss = check_path(loss, self.scheduled)
+        _check_convex(loss, learned)
         moving = {name: s for name, s in self.scheduled.items() if not isinstance(s, Constant)}
         places = [f.name for f in fields(loss)]
         object.__setattr__(self, "loss", loss)
@@ -164,6 +166,16 @@ def _listing(names: list[str]) -> str:
 def _start(loss: Loss, name: str, start: float) -> float:
     span = learned_range(type(loss), name)
     return _check.real(f"the start of {name}", start, low=span.low, high=span.high, hint="it is learned within that")
+
+
+def _check_convex(loss: Loss, learned: Mapping[str, float]) -> None:
+    """The tuner keeps Adma convex and would refuse another start, when the training has begun."""
+    if isinstance(loss, Adma) and not loss.convex and (name := yielding(loss, learned)):
+        most, other = convex_limit(loss, name), "base" if name == "a" else "a"
+        raise ValueError(
+            f"the start of {name} must be at most {most:.4g} where {other} = {getattr(loss, other):g}, got "
+            f"{learned[name]:g}; a is learned while the loss is convex in p, a <= 1 / (1 + ln base)"
+        )
 
 
 def _read_start(text: str, cls: type[Loss], key: str, value: str) -> float:
