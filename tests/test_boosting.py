@@ -94,7 +94,17 @@ def test_a_hopeless_sample_has_a_curvature():
         (
             lambda: gradient_and_curvature("cce", np.zeros(3), np.array([0, 1, 2])),
             ValueError,
-            r"in \[0, 2\), got 2.*num_class",
+            r"in \[0, 2\), got 2.*num_class=K, CatBoost classes_count=K\)",
+        ),
+        (
+            lambda: boosting.mean_loss("cce", np.zeros((0, 3)), np.zeros(0)),
+            ValueError,
+            "scores must hold at least one sample",
+        ),
+        (
+            lambda: boosting.mean_loss("cce", np.zeros(0), np.zeros(0), np.zeros(0)),
+            ValueError,
+            "scores must hold at least one sample",
         ),
         (
             lambda: gradient_and_curvature("cce", np.zeros((2, 3)), np.array([0.5, 1])),

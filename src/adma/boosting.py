@@ -19,6 +19,9 @@ trees of the built-in objective.
 >>> gradient.round(3), curvature.round(3)
 (array([[-0.139,  0.101,  0.037]]), array([[0.115, 0.089, 0.036]]))
 
+Labels are the classes' numbers, from 0. LightGBM's scikit-learn class numbers others by itself; those of XGBoost and
+CatBoost do not, and refuse them in words of their own.
+
 All arithmetic is float64 NumPy (`adma.numpy`); PyTorch takes no part in it.
 """
 
@@ -75,11 +78,13 @@ def gradient_and_curvature(
 def mean_loss(loss: str | Member, scores: Any, labels: Any, weight: Any = None) -> float:
     """The mean loss of raw scores, weighed by the samples' weights.
 
-    Arguments and errors as `gradient_and_curvature`.
+    Arguments and errors as `gradient_and_curvature`; a ValueError too for no samples, or none that weighs anything.
     """
     member = member_of(loss)
     z, y, w = _checked(scores, labels, weight)
-    if w is not None and w.size and not w.sum():
+    if not len(y):
+        raise ValueError("scores must hold at least one sample: a mean of none is nothing")
+    if w is not None and not w.sum():
         raise ValueError("weight must not be 0 for every sample: a mean of none is nothing")
     function = reference.binary_loss if z.ndim == 1 else reference.loss
     return float(np.average(function(member, z, y, reduction="none"), weights=w))
@@ -125,8 +130,8 @@ def _checked(scores: Any, labels: Any, weight: Any) -> tuple[Array, Array, Array
         ) from None
     if y.size and (not np.array_equal(index, y) or index.min() < 0 or index.max() >= classes):
         bad = y[(index != y) | (index < 0) | (index >= classes)][0]
-        hint = " (for more classes the booster needs their number: num_class=K)" if z.ndim == 1 else ""
-        raise ValueError(f"labels must be whole numbers in [0, {classes}), got {bad!s}{hint}")
+        more = " (for more classes the booster needs their number: num_class=K, CatBoost classes_count=K)"
+        raise ValueError(f"labels must be whole numbers in [0, {classes}), got {bad!s}{more if z.ndim == 1 else ''}")
     if weight is None or np.size(weight) == 0:
         return z, index, None
     w = np.asarray(weight, dtype=np.float64)
