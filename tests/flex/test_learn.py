@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 import adma
 from adma.family import Member, Range
-from adma.flex import ShapeTuner, balanced_error
+from adma.flex import ShapeScheduler, ShapeTuner, balanced_error
 from adma.flex.learn import set_shape
 from adma.flex.sensitivity import hypergradient, sums, terms_of
 from adma.torch.flexible import BinaryFlexibleLoss
@@ -458,6 +458,21 @@ def test_the_names_of_a_members_own_parameters_are_its_own(name: str) -> None:
     loss_fn = adma.FlexibleLoss(Own())
     tuner = pushed(loss_fn, [{name: -1.0}] * 30, parameters=name)  # type: ignore[arg-type]
     assert tuner.values[name] == Own.space[name].high
+
+
+def test_beside_a_schedule_whose_values_are_tensors() -> None:
+    """For compiled code a `ShapeScheduler` fills tensors in place: they stay, and are no numbers to check."""
+    model = network()
+    loss_fn = adma.AdmaLoss(a=0.2, normalize=True)
+    schedule = ShapeScheduler(loss_fn, 4, tensors=True, base="linear/2/4")
+    tuner = ShapeTuner(loss_fn, model, torch.optim.Adam(model.parameters()), batch(2), every=1)
+    base = loss_fn.member.base
+    for k in range(4):
+        trained(1, tuner, start=k)
+        schedule.step()
+    assert loss_fn.member.base is base
+    assert (float(base), isinstance(loss_fn.member.a, float)) == (4.0, True)
+    assert tuner.values["a"] != 0.2
 
 
 def digits_run(noise: float, seed: int, a: float) -> float:

@@ -314,11 +314,10 @@ def set_shape(loss_fn: FlexibleLoss | BinaryFlexibleLoss, values: Mapping[str, f
     Adma's warning past its convex range is not said again at each step: who gave such bounds has read it.
     """
     member = loss_fn.member
-    if isinstance(member, Adma):
-        moved = member.bind(**Adma.checked(**{**member.parameters(), **values}))
-    else:
-        moved = replace(member, **values)
-    object.__setattr__(loss_fn, "member", moved)
+    # a parameter that compiled code reads from a tensor stays that tensor
+    numbers = {**{n: float(v) if isinstance(v, Tensor) else v for n, v in member.parameters().items()}, **values}
+    checked = Adma.checked(**numbers) if isinstance(member, Adma) else replace(member, **numbers).parameters()
+    object.__setattr__(loss_fn, "member", member.bind(**{name: checked[name] for name in values}))
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
