@@ -514,6 +514,7 @@ def test_false_labels_raise_a_and_true_ones_do_not() -> None:
         ({"bounds": {"a": (0.3, 0.5)}}, "a = 0.2 of adma lies outside its bounds"),
         ({"bounds": {"a": (0.5, 0.1)}}, "low < high"),
         ({"bounds": {"a": (0.0, 0.5)}}, "must lie above 0"),
+        ({"bounds": {"a": (math.nan, 0.5)}}, "a bound of a must be .* got nan"),
         ({"every": 0}, "every must be a whole number from 1"),
         ({"step_size": 0.0}, "step_size"),
         ({"product": "reverse"}, "product"),
@@ -523,6 +524,12 @@ def test_false_labels_raise_a_and_true_ones_do_not() -> None:
 def test_a_wrong_argument_is_named(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         made(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [0.4, (0.1,), "0.1", ("0.1", "0.4")])
+def test_bounds_that_are_no_two_numbers_are_named(given: object) -> None:
+    with pytest.raises(TypeError, match=r"bounds? of a must be"):
+        made(bounds={"a": given})
 
 
 def test_wrong_objects_are_named() -> None:

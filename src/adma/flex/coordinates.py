@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from adma._check import nearest
+from adma._check import nearest, real
 from adma.family import Adma, Member, Range
 
 _WIDTH = 5.0  # a linear range has this length, about that of a logarithmic one of two decades
@@ -60,6 +61,7 @@ def coordinates(
     """The coordinates of a member's parameters, within its `space` unless other bounds are given.
 
     Raises:
+        TypeError: bounds that are no two numbers.
         ValueError: no name, a name twice, a parameter that the member has not or that states no range, a whole
             number, bounds that are none, that the member refuses or that do not hold its present value.
 
@@ -76,6 +78,7 @@ def coordinates(
             raise ValueError(
                 f"{member.name} has no parameter {name!r}{near}; it has {', '.join(member.parameters()) or 'none'}"
             )
+    bounds = {name: _pair(name, given) for name, given in bounds.items()}
     found = []
     for name in names:
         stated = member.space.get(name)
@@ -100,6 +103,14 @@ def coordinates(
                 f"bounds={{{name!r}: (low, high)}}"
             )
     return tuple(found)
+
+
+def _pair(name: str, given: Any) -> tuple[float, float]:
+    try:
+        low, high = given
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds of {name} must be two numbers (low, high), got {given!r}") from None
+    return real(f"a bound of {name}", low), real(f"a bound of {name}", high)
 
 
 def yielding(member: Member, names: Collection[str], bounds: Collection[str] = ()) -> str | None:

@@ -315,7 +315,8 @@ def set_shape(loss_fn: FlexibleLoss | BinaryFlexibleLoss, values: Mapping[str, f
     """
     member = loss_fn.member
     # a parameter that compiled code reads from a tensor stays that tensor
-    numbers = {**{n: float(v) if isinstance(v, Tensor) else v for n, v in member.parameters().items()}, **values}
+    numbers: dict[str, Any] = {n: float(v) if isinstance(v, Tensor) else v for n, v in member.parameters().items()}
+    numbers |= values
     checked = Adma.checked(**numbers) if isinstance(member, Adma) else replace(member, **numbers).parameters()
     object.__setattr__(loss_fn, "member", member.bind(**{name: checked[name] for name in values}))
 
