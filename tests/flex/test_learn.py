@@ -319,6 +319,34 @@ def test_several_inputs_by_a_data_loader() -> None:
     assert found[0] == found[1] != 0
 
 
+def test_held_out_samples_are_taken_to_the_weights_device() -> None:
+    """A DataLoader makes them in the CPU's memory; "meta" stands for a GPU."""
+    x, y = batch(2)
+    elsewhere = torch.empty(2, device="meta")
+    packed = nn.utils.rnn.pack_sequence([x])
+    seen: list[object] = []
+
+    def direction(inputs: tuple[object, ...], target: Tensor) -> dict[str, Tensor]:
+        seen.extend([*inputs, target])
+        raise StopIteration
+
+    model = nn.Linear(FEATURES, CLASSES, device="meta")
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loader = [((x, {"of": [x]}, elsewhere, packed, "word"), y)]
+    tuner = ShapeTuner(adma.AdmaLoss(normalize=True), model, optimizer, loader, every=1)
+    tuner._direction = direction  # type: ignore[method-assign]
+    with pytest.raises(StopIteration):
+        tuner.step(torch.empty(3, FEATURES, device="meta"), torch.empty(3, device="meta"))
+    first, named, third, fourth, word, target = seen
+    assert isinstance(first, Tensor)
+    assert isinstance(target, Tensor)
+    assert isinstance(named, dict)
+    assert {first.device.type, named["of"][0].device.type, target.device.type} == {"meta"}
+    assert third is elsewhere
+    assert fourth is packed
+    assert word == "word"
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_dicts_and_objects_with_logits(compiled: bool) -> None:
     """As Hugging Face's models are called and answer; torch.compile's wrapper is looked through."""

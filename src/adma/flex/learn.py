@@ -65,7 +65,8 @@ class ShapeTuner:
         optimizer: that trains it; any of torch's that `adma.flex.precondition` knows, or see `precondition`.
         held_out: samples that the weights are not trained on: a pair of tensors (inputs, targets), or an iterable of
             such pairs that can be gone through again, such as a DataLoader. Inputs may be a tensor, a tuple or
-            list (positional arguments) or a dict (keyword arguments). Under DDP each process may have its own.
+            list (positional arguments) or a dict (keyword arguments). What lies in the CPU's memory is taken to the
+            weights' device. Under DDP each process may have its own.
         parameters: their names.
         every: steps of the optimizer from one step of the shape to the next.
         step_size: of the shape's steps, in units of the logarithm.
@@ -188,7 +189,9 @@ class ShapeTuner:
     def _hypergradient(self, batches: Sequence[tuple[Any, Tensor]]) -> list[float]:
         """Of the held-out score, in each coordinate."""
         with _evaluating(self._network):
-            direction = self._direction(*self._held_out.next())
+            device = next(iter(self._weights.values()))[0].device
+            inputs, target = (_taken_to(device, part) for part in self._held_out.next())
+            direction = self._direction(inputs, target)
             member = self.loss_fn.member
             parts = [self._terms(direction, *batch) for batch in batches]
             added = sums(member, [c.name for c in self._coordinates], parts)
@@ -339,6 +342,17 @@ def _trained(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
     if not found:
         raise ValueError("optimizer holds no weight of model; pass the optimizer that trains this model")
     return found
+
+
+def _taken_to(device: torch.device, part: Any) -> Any:
+    """A DataLoader makes its batches in the CPU's memory, and nobody but the tuner sees those held out."""
+    if isinstance(part, Tensor):
+        return part.to(device) if part.device.type == "cpu" else part
+    if isinstance(part, Mapping):
+        return {key: _taken_to(device, value) for key, value in part.items()}
+    if type(part) in (tuple, list):  # others, such as a PackedSequence, are the network's own affair
+        return type(part)(_taken_to(device, value) for value in part)
+    return part
 
 
 def _gain(weights: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> float:
