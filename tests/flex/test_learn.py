@@ -142,6 +142,21 @@ def test_the_derivative_of_the_weighted_mean() -> None:
     assert float(hypergradient(added)) == pytest.approx(-(7.0 * 2.0 - 5.0 * 3.0) / 4.0)
 
 
+def test_a_single_sample_says_nothing_of_the_shape() -> None:
+    """Its relative weight is 1 whatever the shape: rounding is no gradient, and `a` stays."""
+    for seed in range(10):
+        model, (x, y) = network(seed).eval(), batch(seed, n=1)
+        tuner = ShapeTuner(adma.AdmaLoss(a=0.2), model, torch.optim.Adam(model.parameters()), batch(2), every=1)
+        for _ in range(3):
+            tuner.optimizer.zero_grad()
+            tuner.loss_fn(model(x), y).backward()
+            tuner.optimizer.step()
+            tuner.step(x, y)
+        assert tuner.trace["gradient/a"] == [0.0] * 3
+        assert tuner.values["a"] == 0.2
+    assert hypergradient(torch.full((2, 2), math.inf, dtype=torch.float64)).isnan().all()
+
+
 def trained(steps: int, tuner: ShapeTuner, start: int = 0) -> None:
     for k in range(start, start + steps):
         x, y = batch(100 + k)
