@@ -273,7 +273,11 @@ class ShapeTuner:
         set_shape(self.loss_fn, values)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes: plain numbers and lists, for an exact resume."""
+        """What `load_state_dict` takes: plain numbers and lists, for an exact resume.
+
+        The state of a generator of one's own in `held_out`, `DataLoader(shuffle=True, generator=...)`, is not in it:
+        without one the loader is shuffled by `seed`, and resumes exactly.
+        """
         return {
             "parameters": self.values,
             "coordinates": list(self._u),
