@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -11,7 +12,10 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from adma.bench import lease
+from adma.bench.errors import BenchError
 from adma.bench.lease import Leases
 from adma.bench.owner import Owner, me
 from adma.bench.study import Cell, Setting
@@ -90,6 +94,33 @@ def test_who_was_stopped_for_long_learns_that_a_cell_is_lost_and_leaves_the_new_
 def test_a_lease_that_was_cut_short_is_free(tmp_path: Path, leases: Leases) -> None:
     held_by(tmp_path, ELSEWHERE).write_text('{"owner": "else')
     assert leases.take(CELL) is None
+
+
+def test_a_lock_that_a_stopped_command_holds_is_named(
+    tmp_path: Path, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_LOCK_SECONDS", 0.1)
+    (tmp_path / "leases").mkdir()
+    with (
+        FileLock(tmp_path / "leases" / ".lock"),
+        pytest.raises(BenchError, match=r"leases has been locked for 0\.1 s: .*Ctrl-Z"),
+    ):
+        leases.take(CELL)
+    assert leases.take(CELL) is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("FileSystem does not support flock")]
+)
+def test_a_disk_without_locks_is_named(
+    error: Exception, tmp_path: Path, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with pytest.raises(BenchError, match=r"leases: files cannot be locked there \((No locks|FileSystem)"):
+        leases.take(CELL)
 
 
 def test_others_see_how_far_a_cell_is(tmp_path: Path, leases: Leases) -> None:

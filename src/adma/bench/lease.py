@@ -10,6 +10,7 @@ longer than that finds its leases gone when it wakes (`lost`), and must give tho
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -17,14 +18,14 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from adma.bench import owner
 from adma.bench.errors import BenchError
@@ -32,6 +33,8 @@ from adma.bench.study import Cell
 from adma.bench.whole import explained
 
 BEAT, PATIENCE = 10.0, 60.0  # seconds
+_LOCK_SECONDS = 60.0  # that a lock is waited for, which is held for milliseconds
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a disk that knows no locks
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,9 @@ class Leases(Holder):
             None if it may; else the lease of the process that does.
 
         Raises:
-            BenchError: the folder cannot be written.
+            BenchError: the folder cannot be written or locked.
         """
-        with explained(self._dir), self._guard, self._locked():
+        with explained(self._dir), self._guard, self._lock_explained(), self._locked():
             there = self._read(cell.key)
             if there is not None and there.nonce != self._nonce and not self._dead(there, take_over):
                 return there
@@ -232,7 +235,25 @@ class Leases(Holder):
 
     def _locked(self) -> FileLock:
         self._dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._dir / ".lock", timeout=60)
+        return FileLock(self._dir / ".lock", timeout=_LOCK_SECONDS)
+
+    @contextmanager
+    def _lock_explained(self) -> Iterator[None]:
+        """Turns a lock that is not to be had into a message that says what to do."""
+        try:
+            yield
+        except Timeout as error:
+            raise BenchError(
+                f"{self._dir} has been locked for {_LOCK_SECONDS:g} s: another command on this folder was stopped "
+                "(Ctrl-Z) at that moment, or its machine hangs; let it go on (fg) or end it, and run again"
+            ) from error
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            raise BenchError(
+                f"{self._dir}: files cannot be locked there ({getattr(error, 'strerror', None) or error}), so two "
+                "commands could not be kept apart; mount that disk with locks, or choose a folder on another one"
+            ) from error
 
     def _read(self, key: str) -> Lease | None:
         path = self._dir / key
