@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import sys
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from adma.bench import lease
+from adma.bench import lease, owner
 from adma.bench.errors import BenchError
 from adma.bench.lease import Leases
 from adma.bench.owner import Owner, me
@@ -56,7 +57,24 @@ def test_one_holder_at_a_time(tmp_path: Path, leases: Leases) -> None:
 
 
 def test_what_a_dead_process_of_this_machine_held_is_free_at_once(tmp_path: Path, leases: Leases) -> None:
-    held_by(tmp_path, Owner(me().host, 2**22 + 1, "x"))
+    held_by(tmp_path, Owner(me().host, 2**22 + 1, me().started))
+    assert leases.all() == []
+    assert leases.take(CELL) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it is known when and where a process was started")
+def test_a_machine_of_the_same_name_is_told_from_this_one_before_it_started_anew(
+    tmp_path: Path, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines that are both called localhost, on one disk: each would take the other's leases again and again."""
+    monkeypatch.setattr("adma.bench.owner._machine", lambda: "here")
+    monkeypatch.setattr("adma.bench.owner._of", owner._of.__wrapped__)  # what was known of this process before
+    held_by(tmp_path, Owner(me().host, 4321, "0000aaaa.4026531836.777.there"))
+    assert [lease.owner.pid for lease in leases.all()] == [4321]
+    assert leases.take(CELL) is not None
+    held_by(tmp_path, Owner(me().host, 4321, "0000aaaa.4026531836.777"))  # nobody knows
+    assert leases.take(CELL) is not None
+    held_by(tmp_path, Owner(me().host, 4321, "0000aaaa.4026531836.777.here"))
     assert leases.all() == []
     assert leases.take(CELL) is None
 

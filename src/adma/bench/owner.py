@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from pathlib import Path
 class Owner:
     """A process of some machine.
 
-    started: tells it from a later process with the same number (Linux: start of the machine, namespace of process
-        numbers, time since); "" where the system does not say.
+    started: tells it from a later process with the same number, and its machine from another one of the same name
+        (Linux: start of the machine, namespace of process numbers, time since, machine); "" where the system does not
+        say.
     """
 
     host: str
@@ -32,8 +34,11 @@ class Owner:
             return None
         if self == mine:
             return True
-        boot, space, _ = _pieces(self.started)
-        if boot == _pieces(mine.started)[0] and space != _pieces(mine.started)[1]:
+        boot, space, _, machine = _pieces(self.started)
+        here = _pieces(mine.started)
+        if boot != here[0]:  # this machine has started anew since, or it is another one with its name
+            return False if machine and machine == here[3] else None
+        if space != here[1]:
             return None  # a container with this one's name
         try:
             os.kill(self.pid, 0)
@@ -41,7 +46,7 @@ class Owner:
             return False
         except PermissionError:  # another user's
             pass
-        return self.started == _started(self.pid)
+        return _pieces(self.started)[:3] == _pieces(_started(self.pid))[:3]
 
 
 @lru_cache(maxsize=1)
@@ -66,12 +71,21 @@ def _started(pid: int) -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         space = os.stat("/proc/self/ns/pid").st_ino
-        return f"{boot}.{space}.{fields[19]}" if fields[0] != "Z" else "ended"  # a zombie has ended
+        return f"{boot}.{space}.{fields[19]}.{_machine()}" if fields[0] != "Z" else "ended"  # a zombie has ended
     except (OSError, IndexError):
         return ""
 
 
-def _pieces(started: str) -> tuple[str, str, str]:
-    boot, _, rest = started.partition(".")
-    space, _, ticks = rest.partition(".")
-    return boot, space, ticks
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """What stays when the machine starts anew; "" in most containers. The number itself is not for others to see."""
+    try:
+        number = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"adma {number}".encode()).hexdigest()[:8] if len(number) == 32 else ""
+
+
+def _pieces(started: str) -> tuple[str, str, str, str]:
+    boot, space, ticks, machine = [*started.split("."), "", "", "", ""][:4]
+    return boot, space, ticks, machine

@@ -131,7 +131,7 @@ def test_a_trial_of_a_living_process_is_left_alone_and_of_a_dead_one_taken_over(
     assert claimed is not None
     assert claimed.owner == str(owner.me())
     assert fakes.ledger(tmp_path, budget=1).claim() is None  # this process lives
-    _rename_owner(tmp_path, owner.Owner(owner.me().host, 2**22 + 1, "x"))
+    _rename_owner(tmp_path, owner.Owner(owner.me().host, 2**22 + 1, owner.me().started))
     taken = fakes.ledger(tmp_path, budget=1).claim()
     assert taken is not None
     assert taken.params == claimed.params
