@@ -20,7 +20,7 @@ from rich.console import Console
 from adma.bench import whole
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Began, Engine, Event, Finished, Retried, Stopped
+from adma.bench.engines import Began, Engine, Event, Finished, Retried, Stopped, Waited
 from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.troubles import NoMemoryError, out_of_memory
 from adma.bench.engines.work import Worker
@@ -29,8 +29,9 @@ from adma.bench.folder import Folder
 from adma.bench.lease import Leases
 from adma.bench.progress import LiveLine, PlainLines
 from adma.bench.result import DONE, FAILED, CellResult
-from adma.bench.run import Conduct, OutOfTimeError, run_cells
+from adma.bench.run import Conduct, OutOfTimeError, drive, run_cells
 from adma.bench.study import Cell, Setting, Study
+from adma.bench.supply import Supply
 
 NETWORKS = """
 import os, time
@@ -446,3 +447,39 @@ def test_a_cell_that_another_command_took_over_is_given_up(digits: Dataset, tmp_
     run_cells(study.cells(), folder, engine, lines)
     assert gone == [Stopped(study.cells()[0])]
     assert folder.results().cells[0].reason == "by the other"
+
+
+def test_a_cell_that_is_lost_twice_is_given_up_twice(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    study = Study(STUDY.setting, ("cce",), (0,))
+    folder.open(study, about={})
+    (cell,) = study.cells()
+    other, leases = Leases(folder.root), Leases(folder.root, beat=0.02)
+
+    class Losing(Ready):
+        cancelled = 0
+
+        def cancel(self, cell: Cell) -> None:
+            self.cancelled += 1
+
+        def run(self, cells: Iterator[Cell | None]) -> Iterator[Event]:
+            for time_of, _ in enumerate(cells, start=1):
+                yield Began(cell, "here")
+                (folder.root / "leases" / cell.key).unlink()
+                assert other.take(cell) is None
+                until = time.monotonic() + 20
+                while not leases.lost and time.monotonic() < until:
+                    time.sleep(0.02)
+                yield Waited()
+                assert self.cancelled == time_of
+                other.release(cell)
+                if time_of == 3:
+                    yield Finished(CellResult(cell, DONE))
+                else:
+                    yield Stopped(cell)
+
+    engine = Losing()
+    supply = Supply([cell], folder, leases)
+    drive(supply, folder, engine, Lines(), leases)  # type: ignore[arg-type]
+    leases.close()
+    assert engine.cancelled == 3

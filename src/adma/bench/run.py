@@ -123,6 +123,7 @@ def drive(
             elif isinstance(event, Stopped):
                 display.stopped(event.cell)
                 leases.release(event.cell)
+                given_up.discard(event.cell.key)  # it may be taken back, and lost again
                 source.back(event.cell)
             elif isinstance(event, Finished):
                 if _write(event.result, store, display, asked):
