@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Began, Event, Finished, Retried, Waited
+from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped, Waited
 from adma.bench.engines.local import LocalEngine
 from adma.bench.engines.work import Worker
 from adma.bench.result import DONE, FAILED
@@ -96,3 +103,63 @@ def test_an_error_of_the_supply_ends_the_workers_and_reaches_the_caller() -> Non
     assert isinstance(seen[-1], Finished)
     assert seen[-1].result.status == FAILED
     assert "no such seed" in seen[-1].result.reason
+
+
+LONG = Cell(replace(SETTING, epochs=3000), "cce", 0)
+
+
+def events_of_a_killed_worker(engine: LocalEngine, then: Callable[[Event], None]) -> list[Event]:
+    """What an engine says of a training whose worker is killed after its first epoch; it has a minute."""
+    seen: list[Event] = []
+
+    def consume() -> None:
+        for event in engine.run([LONG]):
+            seen.append(event)
+            then(event)
+            if isinstance(event, Reached) and event.epoch == 1:
+                for busy in engine._busy.values():
+                    busy.process.kill()
+
+    thread = threading.Thread(target=consume, daemon=True)
+    thread.start()
+    thread.join(60)
+    ended = not thread.is_alive()
+    engine._waiting.clear()  # lets it end, if it goes round and round
+    assert ended
+    return [event for event in seen if isinstance(event, (Retried, Stopped, Finished))]
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_who_stops_it_on_the_news_that_a_worker_is_lost_is_heard(how: str) -> None:
+    """As Ctrl-C does while a hung worker is being ended."""
+    engine = LocalEngine(Worker(digits), jobs=1)
+
+    def then(event: Event) -> None:
+        if isinstance(event, Retried):
+            engine.stop() if how == "stop" else engine.cancel(LONG)
+
+    events = events_of_a_killed_worker(engine, then)
+    assert [type(event) for event in events] == [Retried, Stopped]
+
+
+def test_a_cell_that_was_cancelled_is_not_tried_again_when_its_worker_dies() -> None:
+    engine = LocalEngine(Worker(digits), jobs=1)
+
+    def then(event: Event) -> None:
+        if isinstance(event, Reached) and event.epoch == 1:
+            for busy in engine._busy.values():
+                assert busy.process.pid is not None
+                os.kill(busy.process.pid, signal.SIGSTOP)  # it does not hear of it
+            engine.cancel(LONG)
+
+    assert events_of_a_killed_worker(engine, then) == [Stopped(LONG)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no signal asks a process there where it is")
+def test_a_worker_that_ends_before_it_is_asked_where_it_hangs_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine(Worker(digits), jobs=1)
+    engine._dumps = "/nowhere"
+    monkeypatch.setattr("adma.bench.engines.local._LOOK", 0.0)
+    ended: Any = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert engine._stack_of(ended) == "(unknown)"

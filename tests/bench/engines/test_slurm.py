@@ -173,6 +173,33 @@ def test_a_job_that_is_lost_comes_again_while_it_gets_further(
     assert len(result.env["faults"]) == tries - 1
 
 
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_who_stops_it_on_the_news_that_a_job_is_lost_is_heard(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another job is sent, and trains to its end."""
+    monkeypatch.setattr(slurm, "_LOOK", 0.01)
+    monkeypatch.setattr(FakeJob, "cancel", lambda self, check: None)
+    engine = SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE)
+
+    sent = []
+
+    class Executor:
+        def submit(self, function: Any, order: Any, data: Path, log: Path) -> FakeJob:
+            sent.append(log)
+            return FakeJob(log, 0)
+
+    engine._executor = Executor()
+    events = []
+    for event in engine.run([cell(0)]):
+        events.append(event)
+        if isinstance(event, Retried):
+            engine.stop() if how == "stop" else engine.cancel(event.cell)
+    assert [type(event) for event in events] == [Retried, Stopped]
+    assert len(sent) == 1
+    assert not list((tmp_path / "slurm").glob("*.stop"))
+
+
 def test_a_command_that_ends_leaves_other_commands_their_data(tmp_path: Path) -> None:
     """Jobs of theirs wait in the queue, and have yet to read them; those of a killed command are nobody's any more."""
     (tmp_path / "slurm").mkdir()

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Hashable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -38,12 +39,13 @@ _ALIVE, _EPOCH, _RESULT, _MEMORY = "alive", "epoch", "result", "memory"  # what 
 
 @dataclass
 class _Busy:
-    """A worker with a cell, where it trains, and when it was last heard of."""
+    """A worker with a cell, where it trains, and when it was last heard of; unwanted: it was told to stop."""
 
     process: BaseProcess
     cell: Cell
     device: str
     heard: float
+    unwanted: bool = False
 
 
 @dataclass
@@ -98,7 +100,8 @@ class LocalEngine:
         self._stopping = True
         self._dropped += self._waiting
         self._waiting.clear()
-        for connection in list(self._busy):
+        for connection, busy in self._busy.items():
+            busy.unwanted = True
             _tell(connection, _STOP)
 
     def cancel(self, cell: Cell) -> None:
@@ -108,6 +111,7 @@ class LocalEngine:
             self._dropped.append(cell)
         for connection, busy in self._busy.items():
             if busy.cell == cell:
+                busy.unwanted = True
                 _tell(connection, _STOP)
 
     def run(self, cells: Iterable[Cell | None]) -> Generator[Event, None, None]:
@@ -193,25 +197,26 @@ class LocalEngine:
         if not ready:
             yield Waited()
 
-    def _leave(self, connection: Connection) -> Cell:
+    def _leave(self, connection: Connection) -> _Busy:
         """The cell of a worker is no longer under way there."""
-        cell = self._busy.pop(connection).cell
+        busy = self._busy.pop(connection)
         if self._packing is not None:
-            self._packing.ended(cell.key)
-        return cell
+            self._packing.ended(busy.cell.key)
+        return busy
 
     def _lost(self, connection: Connection, reason: str) -> Generator[Event, None, None]:
         """Begin a cell whose process is gone again, once."""
-        cell = self._leave(connection)
+        busy = self._leave(connection)
+        cell = busy.cell
         connection.close()
         past = self._past.setdefault(cell.key, _Past())
         past.faults.append(reason)
         past.lost += 1
-        if self._stopping:
+        if busy.unwanted:
             yield Stopped(cell)
         elif past.lost < _TRIES:
+            self._waiting.appendleft(cell)  # first, as who hears of it may call `stop` or `cancel`
             yield Retried(cell, reason)
-            self._waiting.appendleft(cell)
         else:
             del self._past[cell.key]
             yield Finished(with_faults(CellResult(cell, FAILED, f"{reason}; the second time"), past.faults[:-1]))
@@ -222,25 +227,28 @@ class LocalEngine:
         assert self._packing is not None
         device, others = self._packing.others(busy.cell.key)
         if self._packing.out_of_memory(busy.cell.key):
-            _tell(connection, _Task(busy.cell, half=reason))
-            return
+            if not busy.unwanted:
+                _tell(connection, _Task(busy.cell, half=reason))
+                return
+            self._packing.ended(busy.cell.key, well=False)
         del self._busy[connection]
         connection.close()  # ends the process, which gives back all that it held
         busy.process.join()
         beside = f"{others} other training{'s' * (others > 1)}" if others else "others that have ended since"
         reason = f"{reason}, on {device} beside {beside}: it waits until there is room"
         self._past.setdefault(busy.cell.key, _Past()).faults.append(reason)
-        if self._stopping:
+        if busy.unwanted:
             yield Stopped(busy.cell)
         else:
+            self._waiting.append(busy.cell)  # first, as in `_lost`
             yield Retried(busy.cell, reason)
-            self._waiting.append(busy.cell)
 
     def _stack_of(self, process: BaseProcess) -> str:
         """Where a worker's threads are, as it writes them down when asked."""
         if process.pid is None or not hasattr(signal, "SIGUSR1"):
             return "(unknown)"
-        os.kill(process.pid, signal.SIGUSR1)
+        with suppress(ProcessLookupError):  # it has ended at this moment
+            os.kill(process.pid, signal.SIGUSR1)
         time.sleep(_LOOK)
         try:
             return (Path(self._dumps) / str(process.pid)).read_text().strip() or "(unknown)"

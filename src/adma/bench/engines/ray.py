@@ -233,8 +233,13 @@ class RayEngine:
         self._dead_nodes[cell.key] = self._dead_nodes.get(cell.key, 0) + of_node
         nodes = self._dead_nodes[cell.key]
         if nodes < _NODES and len(faults) - nodes < _TRIES:
+            self._sent[reference] = sent  # so that `cancel` meets it, which who hears of it may call, as well as `stop`
             yield Retried(cell, faults[-1])
-            yield from self._send(cell, sent.attempt + 1)
+            del self._sent[reference]
+            if self._stopping:
+                yield Stopped(cell)
+            else:
+                yield from self._send(cell, sent.attempt + 1)
         else:
             del self._faults[cell.key]
             reason = f"{faults[-1]}; it was lost {len(faults)} times"

@@ -248,8 +248,14 @@ class SlurmEngine:
         past.hung += bool(sent.reason)
         past.reached = sent.reached
         if past.vain < _TRIES and past.hung < _HANGS:
+            self._sent.append(sent)  # so that `stop` and `cancel` meet it, which who hears of it may call
             yield Retried(sent.cell, past.faults[-1])
-            yield from self._send(sent.cell, sent.attempt + 1)
+            self._sent.remove(sent)
+            if sent.unwanted:
+                _remove(sent.log)
+                yield Stopped(sent.cell)
+            else:
+                yield from self._send(sent.cell, sent.attempt + 1)
         else:
             often = "the second time" if past.hung == _HANGS else f"{_TRIES} times at the same place"
             reason = f"{past.faults[-1]}; {often}"
