@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,9 +197,31 @@ def test_one_of_many_gets_a_lease_and_a_dead_ones_is_taken_over(url: str, monkey
     assert Remote(url).names("leases") == []
 
 
-def until(true: Any) -> None:
-    import time
+def test_who_slept_does_not_take_a_new_lease_of_the_same_number_for_its_own(url: str) -> None:
+    """Numbers begin at 1 again when a lease has ended: taken over, ended, and taken once more while the first slept."""
+    cell = STUDY.cells()[0]
+    sleeper, second, third = (RemoteLeases(Remote(url), beat=60.0, patience=0.2) for _ in range(3))
+    assert sleeper.take(cell) is None
+    name = sleeper._held[cell.key]
+    sleeper._give_sign()
+    assert not sleeper.lost
+    Remote(url).remove(name)  # by the second, as it took over
+    assert second.take(cell) is None
+    second.release(cell)
+    assert third.take(cell) is None
+    assert third._held[cell.key] == name
+    time.sleep(0.2)
+    sleeper._give_sign()
+    assert sleeper.lost == {cell.key}
+    third._give_sign()
+    assert not third.lost
+    sleeper.release(cell)
+    assert [lease.nonce for lease in third.all()] == [third._nonce]
+    for leases in (sleeper, second, third):
+        leases.close()
 
+
+def until(true: Any) -> None:
     end = time.monotonic() + 30
     while not true():
         assert time.monotonic() < end

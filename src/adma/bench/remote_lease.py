@@ -11,6 +11,7 @@ whoever looks, is taken for dead; the next lease is then N + 1, and the holder, 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +33,7 @@ class RemoteLeases(Holder):
         super().__init__(beat, patience)
         self._files = files
         self._number = 0  # of beats
+        self._looked = 0.0  # when the last look at the leases that are held began, by the clock that goes on in sleep
         self._held: dict[str, str] = {}  # key -> the lease's file
         self._reached: dict[str, dict[str, Any]] = {}
 
@@ -139,14 +141,23 @@ class RemoteLeases(Holder):
             held = dict(self._held)
         self._files.write(f"leases/beat-{self._nonce}", content.encode())
         last: dict[str, int] = {}
+        now = time.time()
         for name in self._names() if held else []:
             key = name.partition(".")[0]
             last[key] = max(last.get(key, 0), _number(name))
+        gone = {key for key, name in held.items() if last.get(key) != _number(name)}
+        if abs(now - self._looked) > self._patience / 2:  # others may have had it meanwhile, and begun anew at 1
+            gone |= {key for key, name in held.items() if key not in gone and not self._mine(name)}
+        self._looked = now
         with self._guard:
-            for key, name in held.items():
-                if self._held.get(key) == name and last.get(key) != _number(name):
+            for key in gone:
+                if self._held.get(key) == held[key]:
                     del self._held[key]
                     self._lost.add(key)
+
+    def _mine(self, name: str) -> bool:
+        there = self._read(name)
+        return there is not None and there.nonce == self._nonce
 
 
 def _number(name: str) -> int:
