@@ -206,7 +206,7 @@ def test_a_command_that_ends_leaves_other_commands_their_data(tmp_path: Path) ->
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
         host, started = owner.me().host, owner._started(living.pid)
         theirs = tmp_path / "slurm" / f"data-0123~{host}~{living.pid}~{started}~.npz"
-        dead = tmp_path / "slurm" / f"data-0123~{host}~{living.pid}~of an earlier process~.npz"
+        dead = tmp_path / "slurm" / f"data-0123~{host}~{2**22 + 1}~{started}~.npz"  # above the greatest number
         elsewhere = tmp_path / "slurm" / "data-0123~node-7~4321~x~.npz"
         for path in (theirs, dead, elsewhere):
             path.write_bytes(b"arrays")
