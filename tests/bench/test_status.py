@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from adma_command import ADMA, adma
 
+from adma.bench import status as status_module
 from adma.bench.export import FORMATS, tables_of
 from adma.bench.folder import Folder
 from adma.bench.lease import Lease, Leases
 from adma.bench.owner import Owner
 from adma.bench.result import COLUMNS, DIVERGED, DONE, FAILED, CellResult
-from adma.bench.status import Status, look, status
+from adma.bench.status import Status, look
 from adma.bench.study import Entry, Plan, Setting, Study
+from adma.cli import main
 
 STUDY = Study(Setting("digits", "0123456789abcdef", epochs=4), ("cce", "adma:a=0.26"), (0, 1, 2))
 
@@ -109,7 +111,7 @@ def test_a_search_is_not_done_while_it_runs(has_trials: bool, tmp_path: Path) ->
     run = adma("status", folder.root)
     assert run.returncode == 0
     assert "all is done" not in run.stdout
-    assert "epoch 2 of 4" in run.stdout
+    assert f"running: {running.loss} seed {running.seed}, epoch 2 of 4" in run.stdout
     assert "a search runs" in run.stdout
     assert ("adma: 1 complete trials" in run.stdout) == has_trials
     command = [*ADMA, "status", str(folder.root), "--watch", "0.1"]
@@ -122,22 +124,56 @@ def test_a_search_is_not_done_while_it_runs(has_trials: bool, tmp_path: Path) ->
     assert "nothing runs; to go on: adma tune digits" in out
 
 
-@pytest.mark.parametrize(("running", "looks"), [("10110010001", 10), ("0010001", 6), ("0001", 3)])
-def test_a_search_between_two_trainings_is_watched_on(
-    running: str, looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("every", "runs", "looks"), [(2.0, "YNYYNNY" + "N" * 9, 11), (60.0, "YNY" + "N" * 9, 6), (2.0, "N" * 9, 4)]
+)
+def test_watching_a_search_does_not_end_between_two_cells(
+    every: float, runs: str, looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds no lease from the end of a training to the beginning of the next one."""
-    lease = Lease("0123", Owner("node-7", 4321, "x"), "", "", {}, 0)
-    seen: list[str] = []
+    """Between two cells it has no lease for a moment."""
+    clock, seen = [0.0], iter(runs)
 
-    def found(where: object) -> Status:
-        seen.append(running[len(seen)])
-        return Status(tmp_path, (), {}, (lease,) * (seen[-1] == "1"), "adma tune digits", search=True)
+    def looked(where: Path) -> Status:
+        lease = Lease("key", Owner("here", 1, "x"), "n", "2026-01-01T00:00:00+00:00", {}, 0)
+        return Status(where, (), {}, (lease,) if next(seen) == "Y" else (), "adma tune", search=True)
 
-    monkeypatch.setattr("adma.bench.status.look", found)
-    monkeypatch.setattr("adma.bench.status.render", lambda _: "")
-    assert status(argparse.Namespace(dir=tmp_path, watch=0.0)) == 0
-    assert len(seen) == looks
+    monkeypatch.setattr(status_module, "look", looked)
+    monkeypatch.setattr(status_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(status_module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(status_module, "_QUIET", 6.0)
+    assert status_module.status(argparse.Namespace(dir=tmp_path, watch=every)) == 0
+    assert len(runs) - len(list(seen)) == looks
+
+
+@pytest.mark.parametrize(
+    ("name", "altered"),
+    [
+        ("study.json", {"about": []}),
+        ("study.json", {"about": {"dataset": ["digits"]}}),
+        ("tune.json", {"settings": {}, "about": "nothing"}),
+        ("plans/one.json", {"entries": [], "about": []}),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "export"])
+def test_a_header_that_was_altered_by_hand_is_named(
+    command: str, name: str, altered: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"study": STUDY.config(), **altered} if name == "study.json" else altered))
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{name} cannot be read as a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("altered", [{"since": "yesterday"}, {"reached": 3}, {"owner": 7}, {"cell": "cce"}])
+def test_a_lease_that_was_altered_by_hand_is_none(altered: dict[str, object], folder: Folder) -> None:
+    leases = Leases(folder.root)
+    cell = STUDY.cells()[4]
+    leases.take(cell)
+    path = folder.root / "leases" / cell.key
+    path.write_text(json.dumps({**json.loads(path.read_text()), **altered}))
+    assert look(folder.root).leases == ()
+    leases.close()
 
 
 def test_tables_for_other_programs(folder: Folder) -> None:

@@ -30,6 +30,18 @@ def measure_of(about: Mapping[str, Any]) -> str:
     return str((about.get("dataset") or {}).get("measure", ACCURACY))
 
 
+def _about(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a header notes beside what it is for.
+
+    Raises:
+        TypeError: something else stands in its place.
+    """
+    about = header.get("about", {})
+    if not isinstance(about, dict) or not isinstance(about.get("dataset") or {}, dict):
+        raise TypeError('"about", and "dataset" in it, must be objects')
+    return about
+
+
 @dataclass(frozen=True)
 class Results:
     """A study with the results of all its cells, in the study's order."""
@@ -142,9 +154,10 @@ class Folder(Store):
         try:
             header = json.loads(path.read_text())
             entries = tuple(Entry(e["name"], Study.from_config(e), e["data"], e["variant"]) for e in header["entries"])
+            about = _about(header)
         except (ValueError, KeyError, TypeError) as error:
             raise BenchError(f"{path} cannot be read as a plan ({error})") from error
-        return Plan(name, entries), header["about"]
+        return Plan(name, entries), about
 
     def open_search(self, settings: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         """Claim the folder for a search of `adma tune`; remove what dead processes left half made.
@@ -192,6 +205,7 @@ class Folder(Store):
         try:
             header: dict[str, Any] = json.loads(path.read_text())
             header["settings"], header["about"]
+            _about(header)
         except FileNotFoundError:
             raise BenchError(f"{self.root} holds no search (no {path.name} there)") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -233,6 +247,7 @@ class Folder(Store):
         try:
             header = json.loads(path.read_text())
             Study.from_config(header["study"])
+            _about(header)
         except (ValueError, KeyError, TypeError) as error:
             raise BenchError(f"{path} cannot be read as a study ({error})") from error
         return header

@@ -20,7 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Lease:
     since: the moment it was taken, UTC, in ISO 8601.
     reached: the holder's last word on how far it is, such as {"epoch": 3, "epochs": 10}.
     touched: the file's time in nanoseconds.
+    cell: what is trained, for a reader: its "loss", "seed" and "data".
     """
 
     key: str
@@ -53,6 +54,18 @@ class Lease:
     since: str
     reached: Mapping[str, Any]
     touched: int
+    cell: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no command writes.
+
+        Raises:
+            TypeError, ValueError: of the contents of a file.
+        """
+        if datetime.fromisoformat(self.since).tzinfo is None:
+            raise ValueError(f"since={self.since!r}: must say its offset from UTC")
+        if not isinstance(self.reached, Mapping) or not isinstance(self.cell, Mapping):
+            raise TypeError(f"reached={self.reached!r}, cell={self.cell!r}: must be objects")
 
 
 class Holder(ABC):
@@ -263,9 +276,10 @@ class Leases(Holder):
             holder = owner.parse(value["owner"])
             if holder is None:
                 return None
-            return Lease(key, holder, value["nonce"], value["since"], value["reached"], touched)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # there is none, or it was cut short when its machine went down
+            cell = value.get("cell", {})
+            return Lease(key, holder, value["nonce"], value["since"], value["reached"], touched, cell)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None  # there is none, or it was cut short when its machine went down, or altered by hand
 
     def _write(self, key: str) -> None:
         handle, name = tempfile.mkstemp(prefix=".new-", dir=self._dir)

@@ -104,10 +104,13 @@ class RemoteLeases(Holder):
             value = json.loads(self._files.read(name))
             holder = owner.parse(value["owner"])
             reached = json.loads(self._beat_of(value["nonce"]) or b"{}").get("reached", {})
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            key = name.rpartition("/")[2].partition(".")[0]
+            if holder is None:
+                return None
+            cell = value.get("cell", {})
+            return Lease(key, holder, value["nonce"], value["since"], reached.get(key, {}), 0, cell)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        key = name.rpartition("/")[2].partition(".")[0]
-        return None if holder is None else Lease(key, holder, value["nonce"], value["since"], reached.get(key, {}), 0)
 
     def _beat_of(self, nonce: str) -> bytes:
         try:

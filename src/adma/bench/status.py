@@ -26,8 +26,7 @@ from adma.bench.result import DIVERGED, DONE, FAILED, MISSING
 from adma.bench.study import Cell
 
 _FAILURES = 20  # shown
-_STILL = 3  # looks in a row that find nothing of a search running, until it is taken to have stopped
-_PAUSE = 5.0  # seconds between such looks, at most
+_QUIET = 10.0  # seconds without a lease after which a search is taken to have stopped: between two cells it has none
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,12 @@ def status(options: argparse.Namespace) -> int:
     if options.watch is None:
         console.print(render(found), soft_wrap=True)
     else:
-        idle = 0
         with Live(render(found), console=console, auto_refresh=False) as live:
-            # Between two trainings a search holds no lease for a moment.
-            while found.goes_on or (found.search and idle < _STILL - 1):
-                idle = 0 if found.goes_on else idle + 1
-                time.sleep(min(options.watch, _PAUSE) if idle else options.watch)
+            quiet = time.monotonic()  # since when it may be
+            while found.goes_on or (found.search and time.monotonic() - quiet < _QUIET):
+                time.sleep(options.watch if found.goes_on else min(options.watch, _QUIET / 2))
+                if found.goes_on:
+                    quiet = time.monotonic()
                 found = look(options.dir)
                 live.update(render(found), refresh=True)
     failed = any(known.status == FAILED for known in found.known.values())
@@ -150,13 +149,13 @@ def _trials(root: Path) -> list[str]:
     """How many trials of each loss are in which state."""
     try:
         kept = json.loads((root / "trials.json").read_bytes())
-    except (OSError, ValueError):
+        states = {loss: Counter(str(trial["state"]).lower() for trial in trials) for loss, trials in kept.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none yet, or altered by hand
         return []
-    lines = []
-    for loss, trials in kept.items():
-        states = Counter(str(trial["state"]).lower() for trial in trials)
-        lines.append(f"{loss}: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())) + " trials")
-    return lines
+    return [
+        f"{loss}: " + ", ".join(f"{n} {state}" for state, n in sorted(of_loss.items())) + " trials"
+        for loss, of_loss in states.items()
+    ]
 
 
 def render(found: Status) -> RenderableType:
@@ -186,8 +185,13 @@ def _running(found: Status) -> list[Text]:
     cells = {cell.key: cell for part in found.parts for cell in part.cells}
     lines = []
     for lease in found.leases:
-        cell = cells.get(lease.key)
-        name = f"{cell.loss} seed {cell.seed}" if cell is not None else f"cell {lease.key}"
+        cell = cells.get(lease.key)  # of a search it is there when it has ended
+        if cell is not None:
+            name = f"{cell.loss} seed {cell.seed}"
+        elif {"loss", "seed"} <= lease.cell.keys():
+            name = f"{lease.cell['loss']} seed {lease.cell['seed']}"
+        else:
+            name = f"cell {lease.key}"
         epoch, epochs = lease.reached.get("epoch", 0), lease.reached.get("epochs")
         reached = f"epoch {epoch} of {epochs}" if epochs else "begun"
         since = datetime.now(timezone.utc) - datetime.fromisoformat(lease.since)
