@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,10 +16,10 @@ import hanging
 import numpy as np
 import pytest
 
-from adma.bench import owner
+from adma.bench import owner, whole
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
-from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped
+from adma.bench.engines import Began, Event, Finished, Reached, Retried, Stopped, Waited
 from adma.bench.engines.local import LocalEngine
 from adma.bench.errors import BenchError
 from adma.bench.result import DONE, FAILED, CellResult
@@ -198,6 +199,46 @@ def test_who_stops_it_on_the_news_that_a_job_is_lost_is_heard(
     assert [type(event) for event in events] == [Retried, Stopped]
     assert len(sent) == 1
     assert not list((tmp_path / "slurm").glob("*.stop"))
+
+
+@pytest.mark.parametrize("what", ["data", "job"])
+def test_a_full_disk_is_waited_for(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "_LOOK", 0.01)
+    monkeypatch.setattr(slurm, "_FULL", 0.02)
+    engine = SlurmEngine(Worker(digits), tmp_path, jobs=1, options=HERE)
+    tries, write = [], slurm.write_dataset
+
+    def full(*_: Any) -> None:
+        tries.append(what)
+        if len(tries) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Executor:
+        def submit(self, function: Any, order: Any, data: Path, log: Path) -> FakeJob:
+            if what == "job":
+                full()
+            return FakeJob(log, 0)
+
+    def write_it(path: Path, dataset: Dataset) -> None:
+        if what == "data":
+            with whole.explained(path):
+                full()
+        write(path, dataset)
+
+    monkeypatch.setattr(slurm, "write_dataset", write_it)
+    engine._executor = Executor()
+    with pytest.warns(UserWarning, match=r"paused: no space left on the disk of .*slurm; it goes on when") as said:
+        (result,) = results(list(engine.run([cell(0)]))).values()
+    assert len(said) == 1
+    assert "the node is gone" in result.reason  # it was sent
+    tries.clear()
+    for path in (tmp_path / "slurm").glob("data-*"):
+        path.unlink()
+    events = []
+    for event in engine.run([cell(0)]):  # while it waits it is told to stop
+        events.append(event)
+        engine.stop()
+    assert [event for event in events if not isinstance(event, Waited)] == [Stopped(cell(0))]
 
 
 def test_a_command_that_ends_leaves_other_commands_their_data(tmp_path: Path) -> None:

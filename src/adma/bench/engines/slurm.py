@@ -12,16 +12,18 @@ further each time; one that hung, once.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import io
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,13 +37,15 @@ from adma.bench.errors import BenchError
 from adma.bench.result import FAILED, CellResult
 from adma.bench.store import signed, signer
 from adma.bench.study import Cell
-from adma.bench.whole import write_whole
+from adma.bench.whole import DiskFullError, write_whole
 
+Written = TypeVar("Written")
 LOCAL = "local"  # submitit's executor on this machine, to try it without a cluster
 _TRIES = 3  # of a job that is lost without having got further than the one before
 _HANGS = 2  # of a cell's jobs
 _GRACE = 10.0  # seconds after which a hung job that did not end itself is ended by the watch that needs no Python
 _LOOK = 1.0  # seconds between two looks at the logs
+_FULL = 10.0  # seconds between two tries on a full disk
 _ASK = 2.0  # seconds between a job's looks whether it is to stop
 
 
@@ -109,6 +113,7 @@ class SlurmEngine:
         self._sent: list[_Sent] = []
         self._past: dict[str, _Past] = {}
         self._blind: set[str] = set()
+        self._full = False  # whether it was said that the disk is full
         self._stopping = False
 
     def stop(self) -> None:
@@ -151,7 +156,7 @@ class SlurmEngine:
 
     def _send(self, cell: Cell, attempt: int) -> Generator[Event, None, None]:
         try:
-            data = self._data_of(cell)
+            data = yield from self._when_there_is_room(lambda: self._data_of(cell))
         except Exception as error:  # a failed cell is a result; the study goes on
             yield Began(cell)
             yield Finished(CellResult(cell, FAILED, words(error)))
@@ -160,8 +165,34 @@ class SlurmEngine:
         log = self._folder / f"{cell.key}-{attempt}.log"
         _remove(log)
         past = self._past.setdefault(cell.key, _Past())
-        job = self._executor.submit(train_job, order, data, log)
-        self._sent.append(_Sent(cell, attempt, job, log, reached=past.reached))
+        job = None
+        if data is not None:
+            job = yield from self._when_there_is_room(lambda: self._executor.submit(train_job, order, data, log))
+        if job is None:
+            yield Stopped(cell)
+        else:
+            self._sent.append(_Sent(cell, attempt, job, log, reached=past.reached))
+
+    def _when_there_is_room(self, write: Callable[[], Written]) -> Generator[Event, None, Written | None]:
+        """What a call that writes gives, as soon as the disk has room for that; None if all is to stop before."""
+        while True:
+            try:
+                return write()
+            except (DiskFullError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                if not self._full:
+                    warnings.warn(
+                        f"paused: no space left on the disk of {self._folder}; it goes on when there is room",
+                        stacklevel=2,
+                    )
+                self._full = True
+            until = time.monotonic() + _FULL
+            while time.monotonic() < until:
+                if self._stopping:
+                    return None
+                time.sleep(_LOOK)
+                yield Waited()
 
     def _data_of(self, cell: Cell) -> Path:
         # a command's own, as another one that ends must not take it from jobs that wait in the queue
