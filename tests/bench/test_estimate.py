@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from adma.bench import estimate
+from adma.bench.checkpoint import course
 from adma.bench.errors import BenchError
-from adma.bench.estimate import Forecast, Part, seconds_per_cell, time_here
+from adma.bench.estimate import LESS, Forecast, Part, seconds_per_cell, time_here
+from adma.bench.folder import Folder
 from adma.bench.study import Setting
 from adma.cli import main
 
@@ -198,3 +201,38 @@ def test_compare_until_decided_and_tune_say_how_much_it_is_at_most(
     tune = ["tune", *SHORT, "--trials", "3", "--seeds", "2", "--final-seeds", "4", "--lr", "1e-3", "--loss", "adma"]
     assert main([*tune, "--budget", "0.001s", "--jobs", "1", "--out", str(tmp_path / "tune")]) == 3
     assert "10 trainings x 1 epoch" in capsys.readouterr().out
+
+
+DOCUMENT = """
+title: Which loss?
+data: digits
+model: mlp
+losses: [cce, mse]
+seeds: 1
+epochs: 9000
+max_train_size: 100
+eval_size: 60
+"""
+
+
+@pytest.mark.parametrize("command", ["compare", "run"])
+def test_it_says_where_a_training_goes_on_from_a_checkpoint_whose_epochs_it_counts(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text(DOCUMENT)
+    what = (
+        [*SHORT, "--epochs", "9000", "--loss", "cce", "--seeds", "1"]
+        if command == "compare"
+        else [str(tmp_path / "small.yaml")]
+    )
+    given = [command, *what, "--budget", "0.001s", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    assert main(given) == 3
+    assert LESS not in capsys.readouterr().out
+    folder = Folder(tmp_path / "runs")
+    cell, *_ = folder.study().cells() if command == "compare" else folder.plan("small")[0].cells()
+    for path in (tmp_path / "runs").glob("checkpoints/*/*"):
+        path.unlink()
+    (folder.root / "checkpoints" / course(cell)).mkdir(parents=True, exist_ok=True)
+    (folder.root / "checkpoints" / course(cell) / cell.key).write_bytes(b"")
+    assert main(given) == 3
+    assert f"(measured: a few steps of each setting; {LESS})" in capsys.readouterr().out

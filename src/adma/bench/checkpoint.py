@@ -14,10 +14,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -41,6 +43,17 @@ def course(cell: Cell) -> str:
         return cell.key
     config = {name: value for name, value in cell.config().items() if name != "epochs"}
     return digest(config)
+
+
+def begun(cells: Iterable[Cell], root: Root) -> bool:
+    """Whether one of the cells may go on from a state that is kept; of a folder behind a URL that is not asked."""
+    if not isinstance(root, Path):
+        return False
+    try:
+        there = set(os.listdir(root / "checkpoints"))
+    except OSError:
+        return False
+    return bool(there) and any(course(cell) in there for cell in cells)
 
 
 @dataclass(frozen=True, order=True)

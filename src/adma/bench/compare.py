@@ -11,11 +11,12 @@ from pathlib import Path
 from rich.text import Text
 
 from adma import __version__
+from adma.bench.checkpoint import begun
 from adma.bench.console import console_for, file_name
 from adma.bench.data import Dataset
 from adma.bench.data.catalog import load
 from adma.bench.errors import BenchError
-from adma.bench.estimate import Forecast, Part, announced
+from adma.bench.estimate import LESS, Forecast, Part, announced
 from adma.bench.folder import UNTIL_DECIDED, Folder
 from adma.bench.loading import Loader
 from adma.bench.loss_specs import canonical_losses, learns
@@ -164,10 +165,13 @@ def _forecast(
     study: Study, steps: Steps | None, store: Folder, machine: Machine, budget: float | None, seconds: float
 ) -> str:
     """How long it will take; with --until-decided for all seeds that may run, and for those that are sure to."""
-    part = Part(len(missing(study.cells(), store)), study.setting.epochs, seconds)
+    todo = missing(study.cells(), store)
+    part = Part(len(todo), study.setting.epochs, seconds)
     forecast, unknown = Forecast([part], machine.sure_jobs), machine.unknown
     if any(map(learns, study.losses)):
         unknown.append("a loss that is learned takes longer")
+    if begun(todo, store.checkpoints):
+        unknown.append(LESS)
     if steps is None:
         return forecast.line(budget=budget, unknown=unknown)
     first = missing(replace(study, seeds=study.seeds[: steps.start]).cells(), store)

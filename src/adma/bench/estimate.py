@@ -23,6 +23,7 @@ from adma.bench.progress import duration
 from adma.bench.shaping import Shaping
 from adma.bench.study import Setting
 
+LESS = "less where a training goes on from a checkpoint"  # all its epochs are counted
 _ENOUGH = 0.3  # seconds of timed steps that say enough
 _LONG = 1.0  # seconds after which no further step is timed
 _SHARE = 0.01  # of a training that its timing may take, where that is less

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from adma import __version__
 from adma.bench import paper
+from adma.bench.checkpoint import begun
 from adma.bench.console import INTERRUPTED, OUT_OF_TIME, console_for
 from adma.bench.data.known import KNOWN
 from adma.bench.errors import BenchError
-from adma.bench.estimate import Forecast, Part
+from adma.bench.estimate import LESS, Forecast, Part
 from adma.bench.files import Root, is_url
 from adma.bench.folder import Folder
 from adma.bench.machine import Machine, conduct_of, ending, machine_of
@@ -173,12 +174,15 @@ def _announce(console: Console, ready: Readiness, store: Folder, machine: Machin
     """What is about to run, how much is done, and how long the rest will take."""
     parts: list[Part] = []
     counted: set[str] = set()
+    some_begun = False
     for item in ready.items:
         if not isinstance(item, Prepared):
             console.print(Text(f"{item.task.name}: not run: {item.reason}", style="yellow"))
             continue
         study = item.entry.study
-        todo = {cell.key for cell in missing(study.cells(), store)} - counted
+        to_train = missing(study.cells(), store)
+        some_begun = some_begun or begun(to_train, store.checkpoints)
+        todo = {cell.key for cell in to_train} - counted
         counted |= todo
         left = len(todo)
         parts.append(Part(left, study.setting.epochs, item.cell_seconds))
@@ -191,7 +195,8 @@ def _announce(console: Console, ready: Readiness, store: Folder, machine: Machin
             console.print(Text(f"  note: {note}", style="yellow" if note.startswith("WARNING") else ""))
     if any(part.trainings for part in parts):
         forecast = Forecast(parts, machine.sure_jobs)
-        console.print(Text(forecast.line(budget=budget, unknown=machine.unknown)), soft_wrap=True)
+        unknown = [*machine.unknown, *([LESS] if some_begun else [])]
+        console.print(Text(forecast.line(budget=budget, unknown=unknown)), soft_wrap=True)
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:
