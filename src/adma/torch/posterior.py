@@ -44,8 +44,9 @@ def log_eta(member: Member, input: Tensor, *, weight: Tensor | None = None, from
     """Logarithms of `posterior` up to a constant a sample, (N, C, ...); arguments and errors are the same."""
     refuse(member.no_posterior or no_trace(weight))
     t = class_nll(input, from_probabilities)
-    # where torch records, a size is a tensor
-    if weight is not None and not recording() and weight.shape != t.shape[1:2]:
+    # where torch records, a size is a tensor; a graph of torch.compile cannot ask whether it does
+    plain = not (torch.compiler.is_compiling() or recording())
+    if weight is not None and plain and weight.shape != t.shape[1:2]:
         raise ValueError(f"weight must have shape ({t.shape[1]},), one a class, got {tuple(weight.shape)}")
     possible = t < torch.inf  # a masked class stays impossible; its own terms are inf - inf
     finite = torch.where(possible, t, torch.ones_like(t))

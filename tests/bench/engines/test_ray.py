@@ -40,6 +40,7 @@ SOON = {  # a node that is killed, and so refuses to answer, is missed soon; one
 }
 
 
+LONG = 300  # epochs: some seconds, as the engine looks at the board twice a second
 SMALL = {"model": "mlp", "train_size": 300, "eval_size": 100}
 
 
@@ -82,7 +83,7 @@ def assert_same(ours: CellResult, theirs: CellResult) -> None:
 
 def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None:
     """Every cell ends once, with the rows of an undisturbed run; the lost one goes on from its checkpoint."""
-    cells = [cell(seed, epochs=60) for seed in range(3)]
+    cells = [cell(seed, epochs=LONG) for seed in range(2)]
     second = cluster.add_node(num_cpus=1)
     engine = RayEngine(Worker(digits, checkpoints=tmp_path, every=0.1), jobs=2, address=cluster.address)
     events: list[Event] = []
@@ -111,7 +112,7 @@ def test_a_node_is_killed_in_mid_study(cluster: Cluster, tmp_path: Path) -> None
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_cell_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    one = cell(0, epochs=60)
+    one = cell(0, epochs=LONG)
     engine = RayEngine(Worker(digits, checkpoints=tmp_path, every=0.1), jobs=1, address=cluster.address)
     events: list[Event] = []
     where = ""
@@ -162,10 +163,10 @@ def test_a_training_that_hangs_is_ended_with_its_stack_and_its_cell_tried_once_m
 def test_a_core_trains_one_cell_at_a_time(cluster: Cluster) -> None:
     """A training that asks whether to stop does not hand its core to the next one meanwhile."""
     cluster.wait_for_nodes(60)  # one that was killed may not be missed yet
-    long, short = cell(0, epochs=300), cell(1, epochs=1)
+    long, short = cell(0, epochs=LONG), cell(1, epochs=1)
     engine = RayEngine(Worker(digits), jobs=2, address=cluster.address)
     events = list(engine.run([long, short]))
-    last = next(at for at, event in enumerate(events) if isinstance(event, Reached) and event.epoch == 300)
+    last = next(at for at, event in enumerate(events) if isinstance(event, Reached) and event.epoch == LONG)
     assert [event.cell for event in events[last:] if isinstance(event, Began)] == [short]
 
 

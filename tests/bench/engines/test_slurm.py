@@ -59,7 +59,7 @@ def results(events: list[Event]) -> dict[str, CellResult]:
 
 @pytest.mark.slow
 def test_a_job_is_killed_and_its_cell_goes_on(tmp_path: Path) -> None:
-    cells = [cell(0, epochs=30), cell(1)]
+    cells = [cell(0, epochs=400), cell(1)]  # a look at the log takes a second: it must not be done by then
     engine = SlurmEngine(Worker(digits, checkpoints=tmp_path, every=0.1), tmp_path, jobs=2, options=HERE)
     events: list[Event] = []
     where = ""
