@@ -113,7 +113,9 @@ def flexible_loss(
         return terms.weighed(shares.of(y, z).to(cost.dtype), cost).sum(1)
 
     function = at_probabilities if from_probabilities else dense.composed(member, shares)
-    closed = tuple(value for value in (weight, *vars(member).values()) if isinstance(value, Tensor))
+    closed: tuple[Tensor, ...] = ()
+    if not torch.compiler.is_compiling():  # torch 2.6 cannot put this question into a graph, which has no blocks
+        closed = tuple(value for value in (weight, *vars(member).values()) if isinstance(value, Tensor))
     return _reduce(_dense_rows(call, function, closed), call, weight, reduction)
 
 
