@@ -31,7 +31,8 @@ pytest.importorskip(
 )
 
 from adma.bench.engines import slurm
-from adma.bench.engines.slurm import SlurmEngine, read_dataset, write_dataset
+from adma.bench.engines.slurm import SlurmEngine
+from adma.bench.engines.slurm_job import read_dataset, write_dataset
 from adma.bench.engines.work import Worker
 
 HERE = {"cluster": "local"}
